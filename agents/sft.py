@@ -29,6 +29,8 @@ class SFTSettings:
     """Sequences of one backward pass, a divisor of the batch; None takes the batch."""
     bf16: bool = False
     gradient_checkpointing: bool = False
+    group_by_length: bool = False
+    """Sequences of like length share a batch: less padding, and batches that are less mixed."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
@@ -79,6 +81,7 @@ def train_sft(
         adam_beta2=0.99,
         warmup_steps=max(1, settings.steps // 20),
         lr_scheduler_type="cosine",
+        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
         seed=settings.seed,
         data_seed=settings.seed,
         dataset_kwargs={"skip_prepare_dataset": True},

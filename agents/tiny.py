@@ -20,13 +20,17 @@ FOLDER = Path(__file__).parent / "assets" / "tiny"
 """The shipped checkpoint with its tokenizer and protocol."""
 PROTOCOL_FILE = FOLDER / "protocol.toml"
 
-_TOKEN = r"</?\w+>|\w+|[^\w\s]"
+_TOKEN = r"</?\w+>|\\boxed\{|\w+|[^\w\s]"
 _SPECIAL = ("<pad>", "<eos>", "<unk>")
 _MAX_DOCUMENTS = 9
+CONTEXT = 1024
+"""Tokens that the shipped policy may read."""
 
 
-def vocabulary(protocol: Protocol) -> list[str]:
-    """Every word that the world and the protocol can put before the policy, and the tags."""
+def vocabulary(*protocols: Protocol) -> list[str]:
+    """Every word that the world and the protocols can put before the policy, their tags, and what
+    it takes to write an answer in them.
+    """
     schema = LEVELS["tiny"]
     texts = [word for kind in schema.kinds for word in (*kind.first, *kind.last)]
     for relation in schema.relations:
@@ -35,21 +39,27 @@ def vocabulary(protocol: Protocol) -> list[str]:
             texts.extend(relation.values)
     texts.extend(chain.question for chain in schema.chains)
     texts.extend(schema.pronouns.values())
-    texts += [protocol.format_instruction("", 3), protocol.format_hint(3), protocol.document]
+    tags: dict[str, None] = {}
+    for protocol in protocols:
+        texts += [protocol.format_instruction("", 3), protocol.format_hint(3), protocol.document]
+        names = [getattr(protocol.tags, item.name) for item in fields(protocol.tags)]
+        tags |= {tag: None for name in names if name for tag in (f"<{name}>", f"</{name}>")}
+        if protocol.answer_format == "boxed":
+            texts.append("\\boxed{ }")
     words = {word for text in texts for word in re.findall(_TOKEN, re.sub(r"{\w+}", " ", text))}
     words |= {str(number) for number in range(1, _MAX_DOCUMENTS + 1)}
     words.add("It")
-    names = [getattr(protocol.tags, item.name) for item in fields(protocol.tags)]
-    tags = [tag for name in names for tag in (f"<{name}>", f"</{name}>")]
     return [*_SPECIAL, *tags, *sorted(words - set(tags))]
 
 
-def build_tokenizer(protocol: Protocol | None = None) -> Any:
-    """A word-level tokenizer: a token for each word, mark and tag; white space is lost."""
+def build_tokenizer(*protocols: Protocol) -> Any:
+    """A word-level tokenizer: a token for each word, mark and tag; white space is lost. Without
+    protocols, for that of the shipped policy.
+    """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = vocabulary(protocol or load_protocol(PROTOCOL_FILE))
+    words = vocabulary(*(protocols or (load_protocol(PROTOCOL_FILE),)))
     tokenizer = Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
     )
@@ -60,12 +70,14 @@ def build_tokenizer(protocol: Protocol | None = None) -> Any:
         eos_token="<eos>",
         unk_token="<unk>",
         clean_up_tokenization_spaces=False,
-        model_max_length=1024,
+        model_max_length=CONTEXT,
     )
 
 
-def build_model(tokenizer: Any, *, seed: int, layers: int = 3, hidden: int = 64) -> Any:
-    """A Qwen2-shaped model with random weights."""
+def build_model(
+    tokenizer: Any, *, seed: int, layers: int = 3, hidden: int = 64, context: int = CONTEXT
+) -> Any:
+    """A Qwen2-shaped model with random weights; it may read `context` tokens."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
@@ -75,7 +87,7 @@ def build_model(tokenizer: Any, *, seed: int, layers: int = 3, hidden: int = 64)
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=1024,
+        max_position_embeddings=context,
         initializer_range=0.06,  # narrow layers start too quiet with the usual 0.02
         tie_word_embeddings=True,
         bos_token_id=None,

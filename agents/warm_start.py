@@ -13,15 +13,18 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from agents import tiny
 from agents.engines.fake import FakeEngine
+from agents.reading import write_turn
 from agents.rollout import Codec, TokenLimits, collect
 from agents.sft import IGNORED_LABEL, SFTSettings, rollout_features, train_sft
 from refine_env.config import Components, EnvConfig, build
 from refine_env.datasets.miniwiki.world import SPLITS
+from refine_env.protocols import Protocol
 from refine_env.types import Question
 
 Features = dict[str, list[int]]
@@ -35,6 +38,11 @@ class Habits:
     """Chance to refine the sentence that the question asks for, rather than a neighbour."""
     looks_further: float = 0.4
     """Chance to search again when the first hop is not yet the answer."""
+    searches: int | None = None
+    """Searches at most: after them it answers with what it read last. With none it answers at once,
+    as it would have in the end. None: as many as it likes."""
+    notes_as_thoughts: bool = False
+    """Where the protocol has no refine block: write what would stand in it as a thought."""
 
 
 def copying_features(
@@ -66,7 +74,9 @@ def scripted_features(
 
     def write_turn(row: int, turn: int, generator: np.random.Generator) -> Sequence[int]:
         if turn == 0:
-            scripts[row] = _script(questions[row], neighbours, generator, habits)
+            scripts[row] = _script(
+                questions[row], components.protocol, neighbours, generator, habits
+            )
         return codec.encode(scripts[row][turn])
 
     rollouts = collect(
@@ -91,23 +101,79 @@ def _facts_by_document(questions: Sequence[Question]) -> dict[str, list[dict[str
 
 def _script(
     question: Question,
+    protocol: Protocol,
     neighbours: dict[str, list[dict[str, str]]],
     generator: np.random.Generator,
     habits: Habits,
 ) -> list[str]:
-    """The turns of one episode."""
+    """The turns of one episode. What is read does not depend on the protocol."""
+    read = _facts_read(question, neighbours, generator, habits)
+    searches = len(read) if habits.searches is None else min(habits.searches, len(read))
+    if not searches:
+        return [write_turn(protocol, answer=read[-1]["value"])]
+    queries = [question.metadata["hops"][0]["query"], *(fact["value"] for fact in read)]
+    evidence = ["", *(fact["evidence"] for fact in read)]
+    notes = [{"think" if habits.notes_as_thoughts else "refine": text} for text in evidence]
+    turns = [
+        write_turn(protocol, **notes[number], query=queries[number]) for number in range(searches)
+    ]
+    answer = read[searches - 1]["value"]
+    return [*turns, write_turn(protocol, **notes[searches], answer=answer)]
+
+
+def _facts_read(
+    question: Question,
+    neighbours: dict[str, list[dict[str, str]]],
+    generator: np.random.Generator,
+    habits: Habits,
+) -> list[dict[str, str]]:
+    """What the scripted policy takes from each of its searches; the last is what it answers."""
     hops = question.metadata["hops"]
-    turns = [f"<search> {hops[0]['query']} </search>"]
+    read: list[dict[str, str]] = []
     for number, (hop, document_id) in enumerate(zip(hops, question.supporting_ids, strict=True)):
         others = [fact for fact in neighbours[document_id] if fact["value"] != hop["value"]]
         right = generator.random() < habits.reads_right or not others
-        fact = hop if right else others[int(generator.integers(len(others)))]
-        refine = f"<refine> {fact['evidence']} </refine>"
+        read.append(hop if right else others[int(generator.integers(len(others)))])
         last = number == len(hops) - 1
         if last or not right or generator.random() >= habits.looks_further:
-            return [*turns, f"{refine} <answer> {fact['value']} </answer>"]
-        turns.append(f"{refine} <search> {fact['value']} </search>")
-    return turns
+            break
+    return read
+
+
+def pretrain(model: Any, tokenizer: Any, steps: int, seed: int) -> None:
+    """Teach a model of random weights to copy, in place."""
+    generator = np.random.default_rng([seed, 0])
+    features = copying_features(steps * 32, len(tokenizer), generator)
+    settings = SFTSettings(steps=steps, learning_rate=3e-3, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        train_sft(model, tokenizer, features, settings, folder)
+
+
+def imitate(
+    model: Any,
+    tokenizer: Any,
+    protocol: str | Path,
+    *,
+    steps: int,
+    seed: int,
+    worlds: Sequence[int],
+    hops: Sequence[int] | None = None,
+    habits: Habits = Habits(),
+    group_by_length: bool = False,
+) -> None:
+    """Teach a model what the scripted policy does on every question of the worlds of these seeds,
+    in place. The same seed gives the same episodes in every protocol.
+    """
+    codec, features = Codec(tokenizer), []
+    for world_seed in worlds:
+        for split in SPLITS:
+            config = EnvConfig(
+                dataset="miniwiki", split=split, world_seed=world_seed, protocol=protocol, hops=hops
+            )
+            features += scripted_features(build(config), codec, seed, habits)
+    settings = SFTSettings(steps=steps, seed=seed, group_by_length=group_by_length)
+    with tempfile.TemporaryDirectory() as folder:
+        train_sft(model, tokenizer, features, settings, folder)
 
 
 def make(output_dir: Path, *, seed: int, worlds: int, copy_steps: int, episode_steps: int) -> None:
@@ -117,27 +183,16 @@ def make(output_dir: Path, *, seed: int, worlds: int, copy_steps: int, episode_s
     so no fact of it is seen here.
     """
     tokenizer = tiny.build_tokenizer()
-    codec = Codec(tokenizer)
     model = tiny.build_model(tokenizer, seed=seed)
-    generator = np.random.default_rng([seed, 0])
-    copying = copying_features(copy_steps * 32, len(tokenizer), generator)
-    episodes: list[Features] = []
-    for world_seed in range(1, worlds + 1):
-        for split in SPLITS:
-            components = build(
-                EnvConfig(
-                    dataset="miniwiki",
-                    split=split,
-                    world_seed=world_seed,
-                    protocol=tiny.PROTOCOL_FILE,
-                )
-            )
-            episodes += scripted_features(components, codec, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        settings = SFTSettings(steps=copy_steps, learning_rate=3e-3, seed=seed)
-        train_sft(model, tokenizer, copying, settings, folder)
-        settings = SFTSettings(steps=episode_steps, seed=seed)
-        train_sft(model, tokenizer, episodes, settings, folder)
+    pretrain(model, tokenizer, copy_steps, seed)
+    imitate(
+        model,
+        tokenizer,
+        tiny.PROTOCOL_FILE,
+        steps=episode_steps,
+        seed=seed,
+        worlds=range(1, worlds + 1),
+    )
     model.save_pretrained(output_dir, safe_serialization=True)
     tokenizer.save_pretrained(output_dir)
 

@@ -65,6 +65,34 @@ def test_hops_choose_questions_and_leave_the_documents_alone(world: World) -> No
     assert {q.hops for questions in both.questions.values() for q in questions} == {1, 2}
 
 
+def test_tiny_asks_over_three_hops_only_when_told_to() -> None:
+    usual = miniwiki.build("tiny")
+    longer = miniwiki.build("tiny", hops=[1, 2, 3])
+    assert {q.hops for questions in usual.questions.values() for q in questions} == {1, 2}
+    for split, questions in longer.questions.items():
+        assert [q for q in questions if q.hops != 3] == list(usual.questions[split])
+        assert sum(q.hops == 3 for q in questions) > 100
+    assert miniwiki.audit(longer) == []
+
+
+def test_noise_in_tiny_adds_namesakes_and_changes_nothing_else() -> None:
+    plain = miniwiki.build("tiny")
+    noisy = miniwiki.build("tiny", noise=1.5)
+    added = set(noisy.documents) - set(plain.documents)
+    assert noisy.questions == plain.questions
+    assert set(plain.documents) < set(noisy.documents)
+    assert len(added) == 1.5 * plain.size
+    assert len({document.title for document in noisy.documents}) == len(noisy.documents)
+    titles = {document.title for document in plain.documents}
+    for document in added:
+        first, between, last = document.title.split()
+        assert f"{first} {last}" in titles
+        assert between not in (first, last)
+        assert document.text.startswith(document.title)
+    assert added < set(miniwiki.build("tiny", noise=4).documents)
+    assert miniwiki.audit(noisy) == []
+
+
 def test_supporting_documents_are_one_for_each_hop(world: World) -> None:
     titles = {document.id: document.title for document in world.documents}
     for question in world.questions["dev"]:
@@ -106,11 +134,11 @@ def test_worlds_of_articles_are_the_same_on_every_machine(level: str, expected: 
         ({"level": "small", "size": 50_000}, "level 'full' has names for millions"),
         ({"level": "full", "size": 10**8}, "size must be between 300 and"),
         ({"level": "full", "size": 3_000_000}, r"miniwiki\.stream\(path, 'full', 3000000\)"),
-        ({"level": "tiny", "hops": 3}, "questions of 1 and 2 hops, not of 3"),
+        ({"level": "tiny", "hops": 4}, "questions of 1, 2 and 3 hops, not of 4"),
         ({"level": "small", "hops": [2, 4]}, "questions of 1, 2 and 3 hops, not of 4"),
         ({"level": "full", "noise": 0.9}, "noise must be from 0 to 0.6, got 0.9"),
         ({"level": "full", "noise": -0.1}, "noise must be from 0 to 0.6"),
-        ({"level": "tiny", "noise": 0.1}, "level 'tiny' takes no noise"),
+        ({"level": "tiny", "noise": 4.5}, r"noise must be in \[0, 4\] at this level, got 4.5"),
     ],
 )
 def test_arguments_out_of_range(arguments: dict[str, object], message: str) -> None:

@@ -43,6 +43,8 @@ class Schema:
 
     default_size: int
     smallest_size: int
+    default_hops: tuple[int, ...]
+    """Hop counts of the questions unless others are asked for."""
     kinds: tuple[Kind, ...]
     relations: tuple[Relation, ...]
     """In the order of their sentences in a document. Relation names are unique."""

@@ -27,6 +27,7 @@ _YEARS = tuple(str(year) for year in range(1901, 1941))
 SCHEMA = Schema(
     default_size=440,
     smallest_size=400,
+    default_hops=(1, 2),
     kinds=(
         Kind("person", 0.46, tuple(_HER + _HIS), tuple(_FAMILY)),
         Kind("club", 0.20, tuple(_PLACES), ("Rovers", "United", "Athletic", "Wanderers", "Albion")),
@@ -68,5 +69,27 @@ SCHEMA = Schema(
         Chain(("place", "mayor"), "Who was the mayor of the city of {name}?"),
         Chain(("mayor", "job"), "What was the job of the mayor of {name}?"),
         Chain(("mayor", "club"), "Which club did the mayor of {name} play for?"),
+        Chain(("club", "home", "place"), "Which city is the stadium of the club of {name} in?"),
+        Chain(("club", "home", "opened"), "When was the stadium of the club of {name} opened?"),
+        Chain(
+            ("birthplace", "mayor", "job"),
+            "What was the job of the mayor of the city where {name} was born?",
+        ),
+        Chain(
+            ("birthplace", "mayor", "club"),
+            "Which club did the mayor of the city where {name} was born play for?",
+        ),
+        Chain(("home", "place", "goods"), "What is the city of the stadium of {name} known for?"),
+        Chain(
+            ("home", "place", "mayor"), "Who was the mayor of the city of the stadium of {name}?"
+        ),
+        Chain(("place", "mayor", "job"), "What was the job of the mayor of the city of {name}?"),
+        Chain(
+            ("mayor", "club", "home"), "At which stadium did the club of the mayor of {name} play?"
+        ),
+        Chain(
+            ("mayor", "club", "colour"),
+            "What colour were the shirts of the club of the mayor of {name}?",
+        ),
     ),
 )

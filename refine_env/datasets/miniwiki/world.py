@@ -25,6 +25,9 @@ LEVEL_NAMES = (*LEVELS, *ARTICLE_LEVELS)
 LARGEST_BUILT = 2_000_000
 """Documents that `build` holds in memory at most; they take about 2.5 GB."""
 
+MOST_NAMESAKES = 4
+"""Largest `noise` of level `tiny`: near-namesakes of each document."""
+
 SPLITS = {"train": 0.6, "dev": 0.15, "test": 0.25}
 """Split -> its share of the things; no thing belongs to two splits."""
 
@@ -62,9 +65,11 @@ def build(
     """The world of this seed: the same arguments always give the same world.
 
     `size` is the number of documents, `hops` the hop counts of the questions (None: all that the
-    level has), `noise` the share of articles whose title is nearly that of another (None: the
-    level's own; level `tiny` takes none). Raises `ValueError` for an unknown level, a size or a
-    noise out of range or a hop count that the level does not have.
+    level usually has), `noise` the share of articles whose title is nearly that of another (None:
+    the level's own). At level `tiny` noise is how many documents with a third name in between are
+    put in beside each, on average (0 to 4; None: 0); they come on top of `size`, and facts and
+    questions stay as they are. Raises `ValueError` for an unknown level, a size or a noise out of
+    range or a hop count that the level does not have.
     """
     plan = _plan(level, size, hops, world_seed, noise)
     if isinstance(plan, Encyclopedia):
@@ -99,21 +104,26 @@ def _plan(
     hops: int | Sequence[int] | None,
     world_seed: int,
     noise: float | None,
-) -> Encyclopedia | tuple[str, int, tuple[int, ...], int]:
+) -> Encyclopedia | tuple[str, int, tuple[int, ...], int, float]:
     """The checked arguments, with the level's own where none are given."""
     if level not in LEVEL_NAMES:
         raise ValueError(f"unknown MiniWiki level {level!r}; known: {', '.join(LEVEL_NAMES)}")
-    known = LEVELS[level].hop_counts if level in LEVELS else ARTICLE_LEVELS[level].hops
-    wanted = (hops,) if isinstance(hops, int) else tuple(hops or known)
+    if level in LEVELS:
+        known, usual = LEVELS[level].hop_counts, LEVELS[level].default_hops
+    else:
+        known = usual = ARTICLE_LEVELS[level].hops
+    wanted = (hops,) if isinstance(hops, int) else tuple(hops or usual)
     for count in wanted:
         if count not in known:
             raise ValueError(
                 f"MiniWiki level {level!r} has questions of {_list(known)} hops, not of {count}"
             )
     if level in LEVELS:
-        if noise is not None:
-            raise ValueError(f"MiniWiki level {level!r} takes no noise: its names are all alike")
-        return level, LEVELS[level].default_size if size is None else size, wanted, world_seed
+        noise = 0.0 if noise is None else float(noise)
+        if not 0 <= noise <= MOST_NAMESAKES:
+            raise ValueError(f"noise must be in [0, {MOST_NAMESAKES}] at this level, got {noise}")
+        size = LEVELS[level].default_size if size is None else size
+        return level, size, wanted, world_seed, noise
     own = ARTICLE_LEVELS[level]
     return Encyclopedia(
         level=level,
@@ -141,7 +151,7 @@ def _assemble(plan: Encyclopedia) -> World:
 
 
 @lru_cache(maxsize=4)
-def _build(level: str, size: int, hops: tuple[int, ...], world_seed: int) -> World:
+def _build(level: str, size: int, hops: tuple[int, ...], world_seed: int, noise: float) -> World:
     schema = LEVELS[level]
     rng = np.random.default_rng([world_seed, size])
     splits = _make_things(schema, size, rng)
@@ -153,6 +163,8 @@ def _build(level: str, size: int, hops: tuple[int, ...], world_seed: int) -> Wor
         documents.extend(made)
         chains = [chain for chain in schema.chains if len(chain.relations) in hops]
         questions[split] = tuple(_questions(split, things, chains))
+    if noise:
+        documents += _namesakes(schema, splits, noise, np.random.default_rng([world_seed, size, 1]))
     order = rng.permutation(len(documents))
     return World(level, size, world_seed, questions, tuple(documents[i] for i in order))
 
@@ -178,16 +190,51 @@ def _make_things(schema: Schema, size: int, rng: np.random.Generator) -> dict[st
     return splits
 
 
+def _namesakes(
+    schema: Schema, splits: dict[str, list[_Thing]], noise: float, rng: np.random.Generator
+) -> list[Document]:
+    """Documents about things that nothing asks about, each named as another with a third name in
+    between. All of a smaller noise are among those of a larger one.
+    """
+    kinds = {kind.name: kind for kind in schema.kinds}
+    documents = []
+    for things in splits.values():
+        wanted = round(noise * len(things))
+        made = []
+        for again in range(MOST_NAMESAKES):
+            for place in rng.permutation(len(things)):
+                thing = things[place]
+                name = _longer_name(thing.name, kinds[thing.kind], again, rng)
+                made.append(_Thing(f"{thing.id}-namesake-{again + 1}", thing.kind, name))
+        _make_facts(schema, made, rng, known=things)
+        documents += [_document(schema, thing) for thing in made[:wanted]]
+    return documents
+
+
+def _longer_name(name: str, kind: Kind, again: int, rng: np.random.Generator) -> str:
+    """`name` with a word in between that is not of it; others for each time `again`."""
+    first, last = name.split()
+    words = max(kind.last, kind.first, key=len)
+    start, stop = np.array([again, again + 1]) * len(words) // MOST_NAMESAKES
+    between = [word for word in words[start:stop] if word not in (first, last)]
+    return f"{first} {between[int(rng.integers(len(between)))]} {last}"
+
+
 def _counts(kinds: Sequence[Kind], size: int) -> list[int]:
     """How many things of each kind; the counts add up to `size`."""
     edges = np.round(np.cumsum([0.0, *(kind.share for kind in kinds)]) * size).astype(int)
     return [int(count) for count in np.diff(edges)]
 
 
-def _make_facts(schema: Schema, things: list[_Thing], rng: np.random.Generator) -> None:
-    """Give every thing its facts; linked things come from the same split."""
+def _make_facts(
+    schema: Schema,
+    things: list[_Thing],
+    rng: np.random.Generator,
+    known: Sequence[_Thing] | None = None,
+) -> None:
+    """Give every thing its facts; linked things come from `known` (without it, from `things`)."""
     by_kind: dict[str, list[_Thing]] = {kind.name: [] for kind in schema.kinds}
-    for thing in things:
+    for thing in things if known is None else known:
         by_kind[thing.kind].append(thing)
     for thing in things:
         for relation in schema.relations_of(thing.kind):
