@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from experiments import collect_cli, evaluate_cli, view_cli
+from experiments import collect_cli, evaluate_cli, report_cli, view_cli
 from experiments.cli_options import (
     Corpus,
     DataDir,
@@ -36,6 +36,7 @@ app = typer.Typer(
 app.add_typer(evaluate_cli.app)
 app.add_typer(view_cli.app)
 app.add_typer(collect_cli.app)
+app.add_typer(report_cli.app)
 
 _LOADING = "Loading torch and TRL ..."  # ten seconds in which nothing else is seen
 

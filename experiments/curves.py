@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from experiments.evaluation.paired import Difference
+
+Point = tuple[float, float]
+"""Step and value."""
 
 _SHARES = (
     "em", "f1", "cover_em", "search_success", "supporting_recall", "refine_success",
@@ -45,6 +50,38 @@ def learning_curve(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
+
+
+def repeated_curve(axes: Axes, runs: Sequence[Sequence[Point]], **style: Any) -> None:
+    """Draw the mean of repetitions over the steps, with a band from the lowest to the highest.
+
+    Where the last steps are not of all repetitions, the mean of those that have them is dotted.
+    """
+    values: dict[float, list[float]] = {}
+    for run in runs:
+        for step, value in run:
+            values.setdefault(step, []).append(value)
+    whole = max(map(len, values.values()), default=0)
+    steps = sorted(step for step in values if len(values[step]) == whole)
+    rest = sorted(step for step in values if steps and step >= steps[-1])
+    means = {step: sum(some) / len(some) for step, some in values.items()}
+    axes.plot(steps, [means[step] for step in steps], **style)
+    if whole > 1:
+        low, high = ([pick(values[step]) for step in steps] for pick in (min, max))
+        axes.fill_between(steps, low, high, color=style.get("color"), alpha=0.15, linewidth=0)
+    if len(rest) > 1:
+        dotted = {key: style[key] for key in ("color", "linewidth", "zorder") if key in style}
+        axes.plot(rest, [means[step] for step in rest], linestyle=":", **dotted)
+
+
+def running_mean(points: Sequence[Point], window: int) -> list[Point]:
+    """Each value as the mean of those around it, `window` of them; at the ends of fewer."""
+    before, after = (window - 1) // 2, window // 2
+    smooth = []
+    for place, (step, _) in enumerate(points):
+        around = [value for _, value in points[max(0, place - before) : place + after + 1]]
+        smooth.append((step, sum(around) / len(around)))
+    return smooth
 
 
 def paired_plot(

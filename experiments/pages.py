@@ -37,29 +37,30 @@ _IMAGE_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpe
 _LINE = re.compile(r" *(\w*)( \d+)? │ (.*)")
 """A line of a transcript: label with a number where there are several, bar, content."""
 _STYLE = """
-body { max-width: 76rem; font-size: 16px; }
+body { max-width: 88rem; font-size: 16px; }
+* { box-sizing: border-box; }
 h1 { font-size: 1.6rem; overflow-wrap: anywhere; }
 h2 { margin: 2.4rem 0 0.6rem; }
 h3 { font-size: 1.05rem; margin: 1.8rem 0 0.5rem; overflow-wrap: anywhere; }
 p, li { max-width: 60rem; overflow-wrap: anywhere; }
 a { color: var(--documents); }
-code { overflow-wrap: anywhere; }
 pre { overflow-x: auto; padding: 0.8rem 1rem; background: var(--card);
   border: 1px solid var(--line); border-radius: 8px; }
 .wide { overflow-x: auto; margin: 0.8rem 0; }
-table { border-collapse: collapse; background: var(--card); font-size: 0.9rem;
+table { width: max-content; border-collapse: collapse; background: var(--card); font-size: 0.9rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: 0.35rem 0.7rem; border: 1px solid var(--line); vertical-align: top;
-  max-width: 26rem; overflow-wrap: break-word; }
-th { background: var(--paper); text-align: left; white-space: nowrap; }
-[style*="right"] { white-space: nowrap; }
-img { display: block; max-width: 100%; height: auto; margin: 0.8rem 0; background: #ffffff;
-  border: 1px solid var(--line); border-radius: 8px; }
+  max-width: 24rem; overflow-wrap: break-word; }
+th { background: var(--paper); text-align: left; }
+td[style*="right"] { white-space: nowrap; }
+img { display: block; max-width: 100%; height: auto; margin: 0.8rem 0; padding: 0.6rem;
+  background: #ffffff; border: 1px solid var(--line); border-radius: 8px; }
 details { margin: 0.8rem 0; }
 details > summary { cursor: pointer; padding: 0.2rem 0; }
 details > :not(summary) { margin-left: 1rem; }
 .transcript { padding: 0.4rem 1rem 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 8px; }
+.transcript .block { margin: 0; padding-block: 0.1rem; }
 """
 
 

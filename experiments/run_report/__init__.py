@@ -1,0 +1,1 @@
+"""The comparison of training runs: reading, grouping, statistics, plots, the text."""
