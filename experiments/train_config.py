@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ _KINDS = {
     dict: "a section of settings",
     type(Path()): "a path",
 }
+_RUN = "{run}"
 _WORDS = {"resume": "auto"}
 """What a setting may be besides a value of its kind."""
 
@@ -46,7 +48,8 @@ class TrainConfig:
     """Folder or hub name of the policy to start from; `tiny` is the one that ships with this. A
     `protocol.toml` in the folder is the protocol, unless `env_options` names another."""
     output: Path = Path("runs/train")
-    """Folder for checkpoints, metrics, transcripts and the trained policy."""
+    """Folder for checkpoints, metrics, transcripts and the trained policy. `{run}` in it is the id
+    that W&B's agent gives to a run of a sweep (`WANDB_RUN_ID`)."""
     train_split: str = "train"
     held_out_split: str = "dev"
     """Split of the questions for evaluation on the way; not the test split."""
@@ -119,7 +122,21 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> TrainConfig
         if settings.get(name) is None:  # a section whose lines are all commented out
             settings.pop(name, None)
     grpo = _typed(GRPOSettings, settings.pop("grpo", {}), "grpo.")
-    return replace(_typed(TrainConfig, settings, ""), grpo=grpo)
+    config = replace(_typed(TrainConfig, settings, ""), grpo=grpo)
+    return replace(config, output=_of_this_run(config.output))
+
+
+def _of_this_run(output: Path) -> Path:
+    """The folder with `{run}` in it filled in."""
+    if _RUN not in str(output):
+        return output
+    run_id = os.environ.get("WANDB_RUN_ID")
+    if not run_id:
+        raise InputError(
+            f"output={output} has a folder for each run of a sweep, and WANDB_RUN_ID, which "
+            "`wandb agent` sets, is not there: name a folder without {run}"
+        )
+    return Path(str(output).replace(_RUN, run_id))
 
 
 def _file_settings(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
