@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from agents.rollout import Rollout
 
@@ -30,7 +33,8 @@ class SFTSettings:
     bf16: bool = False
     gradient_checkpointing: bool = False
     group_by_length: bool = False
-    """Sequences of like length share a batch: less padding, and batches that are less mixed."""
+    """Sequences of like length within a batch share a micro-batch: the same batches at random, with
+    less padding."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
@@ -71,6 +75,8 @@ def train_sft(
     from trl import SFTConfig, SFTTrainer
 
     micro_batch = settings.micro_batch or settings.batch_size
+    if settings.group_by_length:
+        features = [features[i] for i in _order_by_length(features, settings)]
     config = SFTConfig(
         output_dir=str(output_dir),
         max_steps=settings.steps,
@@ -81,7 +87,7 @@ def train_sft(
         adam_beta2=0.99,
         warmup_steps=max(1, settings.steps // 20),
         lr_scheduler_type="cosine",
-        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
+        train_sampling_strategy="sequential" if settings.group_by_length else "random",
         seed=settings.seed,
         data_seed=settings.seed,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -105,3 +111,15 @@ def train_sft(
     if quiet:
         trainer.remove_callback(PrinterCallback)
     return float(trainer.train().training_loss)
+
+
+def _order_by_length(features: Sequence[dict[str, list[int]]], settings: SFTSettings) -> list[int]:
+    """An order for all steps: batches at random, epoch after epoch, each sorted by length."""
+    generator = np.random.default_rng([settings.seed, 1])
+    wanted = settings.steps * settings.batch_size
+    epochs = math.ceil(wanted / len(features))
+    drawn = np.concatenate([generator.permutation(len(features)) for _ in range(epochs)])[:wanted]
+    lengths = np.array([len(row["input_ids"]) for row in features])
+    batches = drawn.reshape(settings.steps, settings.batch_size)
+    places = np.argsort(lengths[batches], axis=1, kind="stable")
+    return [int(i) for i in np.take_along_axis(batches, places, axis=1).ravel()]

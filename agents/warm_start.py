@@ -159,7 +159,7 @@ def imitate(
     worlds: Sequence[int],
     hops: Sequence[int] | None = None,
     habits: Habits = Habits(),
-    group_by_length: bool = False,
+    micro_batch: int | None = None,
 ) -> None:
     """Teach a model what the scripted policy does on every question of the worlds of these seeds,
     in place. The same seed gives the same episodes in every protocol.
@@ -171,7 +171,9 @@ def imitate(
                 dataset="miniwiki", split=split, world_seed=world_seed, protocol=protocol, hops=hops
             )
             features += scripted_features(build(config), codec, seed, habits)
-    settings = SFTSettings(steps=steps, seed=seed, group_by_length=group_by_length)
+    settings = SFTSettings(
+        steps=steps, seed=seed, group_by_length=micro_batch is not None, micro_batch=micro_batch
+    )
     with tempfile.TemporaryDirectory() as folder:
         train_sft(model, tokenizer, features, settings, folder)
 
