@@ -99,10 +99,10 @@ MINI = Scale(
     overrides=(
         "wandb=disabled",
         "held_out_every=5",
-        "held_out_questions=200",
-        "grpo.steps=40",
+        "held_out_questions=150",
+        "grpo.steps=30",
         "grpo.completion_tokens=1600",
-        "grpo.save_steps=20",
+        "grpo.save_steps=10",
         "grpo.keep_checkpoints=1",
     ),
     env_options={"hops": [1, 2, 3], "max_turns": 5},
