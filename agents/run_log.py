@@ -22,7 +22,7 @@ from refine_env.metrics import Estimate
 from refine_env.rewards import RewardFn
 from refine_env.types import Episode
 
-_HELD_OUT_BY_GROUP = ("reward", "em", "f1")
+_HELD_OUT_BY_GROUP = ("reward", "em", "f1", "searches", "search_success", "refine_success")
 """Held-out figures that are told of each dataset and hop count, too."""
 
 

@@ -7,100 +7,84 @@ seed and question by question.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.evaluation.paired import sign_flip_p
+from experiments.run_report.seeds import over_seeds
 
 Scores = NDArray[np.float64]
 """[S, Q]: a row for each seed, a column for each question; NaN where there is no value."""
 
 
 @dataclass(frozen=True, slots=True)
-class SeedMean:
+class Mean:
     """A mean over seeds, each of which is a mean over questions."""
 
     mean: float
-    low: float
-    high: float
-    """Student's t interval of 95 % over the seeds; NaN for a single one."""
+    low: float | None
+    high: float | None
+    """95 % interval over the seeds (Student's t); None for a single one."""
     seeds: int
     questions: int
-    values: tuple[float, ...]
-    """Of each seed."""
-
-    def __str__(self) -> str:
-        if math.isnan(self.low):
-            return f"{self.mean:.3f}"
-        return f"{self.mean:.3f} ± {(self.high - self.low) / 2:.3f}"
+    by_seed: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """The mean of an arm minus that of another, seed by seed."""
+class Difference:
+    """An arm minus another, seed by seed."""
 
     mean: float
-    low: float
-    high: float
-    """Student's t interval of 95 % over the seeds; NaN for a single one."""
+    low: float | None
+    high: float | None
+    """95 % interval over the seeds' differences (Student's t); None for a single one."""
     p_seeds: float
-    """Sign flips of the seeds' differences, all patterns; with n seeds at least 2 / 2^n."""
+    """Two-sided, by flipping the signs of the seeds' differences: at least 2 / 2^seeds."""
     p_questions: float
-    """Sign flips of the questions' differences, which are means over the seeds."""
+    """Two-sided, by flipping the signs of the questions' differences, means over the seeds."""
     seeds: int
     questions: int
 
     @property
-    def direction(self) -> int:
+    def direction(self) -> Literal[-1, 0, 1]:
         """1 or -1 where the interval over seeds leaves 0 out, else 0."""
-        if math.isnan(self.low):
+        if self.low is None or self.high is None:
             return 0
-        return int(self.low > 0) - int(self.high < 0)
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
 
-def seed_mean(scores_SQ: Scores) -> SeedMean:
-    """Raises `ValueError` without a seed or a question."""
+def mean_of(scores_SQ: Scores) -> Mean:
+    """Raises `ValueError` without a score."""
     values = _by_seed(scores_SQ)
-    low, high = _t_interval(values)
-    return SeedMean(
-        float(values.mean()),
-        low,
-        high,
-        len(values),
-        scores_SQ.shape[1],
-        tuple(float(value) for value in values),
+    told = over_seeds(values.tolist())
+    return Mean(
+        told.mean, told.low, told.high, told.n, scores_SQ.shape[1], tuple(map(float, values))
     )
 
 
-def paired_difference(first_SQ: Scores, second_SQ: Scores) -> PairedDifference:
+def difference_of(first_SQ: Scores, second_SQ: Scores) -> Difference:
     """First minus second. Raises `ValueError` where they differ in seeds or questions."""
     if first_SQ.shape != second_SQ.shape:
         raise ValueError(f"scores of {first_SQ.shape} and {second_SQ.shape} cannot be paired")
-    differences_SQ = first_SQ - second_SQ
     by_seed = _by_seed(first_SQ) - _by_seed(second_SQ)
-    by_question = np.nan_to_num(_nan_mean(differences_SQ, axis=0))
-    low, high = _t_interval(by_seed)
-    return PairedDifference(
-        float(by_seed.mean()),
-        low,
-        high,
+    by_question = nan_mean(first_SQ - second_SQ, axis=0)
+    told = over_seeds(by_seed.tolist())
+    return Difference(
+        told.mean,
+        told.low,
+        told.high,
         sign_flip_p(by_seed),
-        sign_flip_p(by_question),
-        len(by_seed),
-        differences_SQ.shape[1],
+        sign_flip_p(by_question[~np.isnan(by_question)]),
+        told.n,
+        first_SQ.shape[1],
     )
 
 
-def _by_seed(scores_SQ: Scores) -> NDArray[np.float64]:
-    if not scores_SQ.size:
-        raise ValueError("there are no scores")
-    return _nan_mean(scores_SQ, axis=1)
-
-
-def _nan_mean(values: Scores, axis: int) -> NDArray[np.float64]:
+def nan_mean(values: Scores, axis: int) -> NDArray[np.float64]:
     """The mean of what is there; NaN where nothing is."""
     there = ~np.isnan(values)
     counts = there.sum(axis)
@@ -108,11 +92,67 @@ def _nan_mean(values: Scores, axis: int) -> NDArray[np.float64]:
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
 
-def _t_interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    from scipy.stats import t
+def _by_seed(scores_SQ: Scores) -> NDArray[np.float64]:
+    values = nan_mean(scores_SQ, axis=1)
+    if not values.size or np.isnan(values).any():
+        raise ValueError("there are seeds without a score")
+    return values
 
-    count = len(values)
-    if count < 2:
-        return math.nan, math.nan
-    half = float(t.ppf(0.975, count - 1)) * float(values.std(ddof=1)) / math.sqrt(count)
-    return float(values.mean()) - half, float(values.mean()) + half
+
+Verdict = Literal["shown", "not shown", "opposite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the paper says, what it says it with, what was found here."""
+
+    text: str
+    source: str
+    """Where the paper says so."""
+    paper: str
+    """Its figures."""
+    ours: str
+    verdict: Verdict
+
+
+def verdict_of(difference: Difference, expected: Literal[-1, 1] = 1) -> Verdict:
+    """`shown` where the interval over seeds leaves 0 out on the side of the claim, and questions
+    and seeds agree; `opposite` on the other side.
+    """
+    if difference.direction == 0 or difference.p_questions >= 0.05:
+        return "not shown"
+    return "shown" if difference.direction == expected else "opposite"
+
+
+def told(value: Mean | Difference, digits: int = 3) -> str:
+    """The value with its interval, in short."""
+    sign = "+" if isinstance(value, Difference) else ""
+    text = f"{value.mean:{sign}.{digits}f}"
+    if value.low is None or value.high is None:
+        return text
+    text += f" [{value.low:{sign}.{digits}f}, {value.high:{sign}.{digits}f}]"
+    return text
+
+
+def told_with_p(value: Difference) -> str:
+    """The difference with its interval and both p-values."""
+    return f"{told(value)}, p {_p(value.p_seeds)} (seeds), {_p(value.p_questions)} (questions)"
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
+
+
+def plain(value: Any) -> Any:
+    """Numbers, means and differences as JSON holds them."""
+    from dataclasses import asdict, is_dataclass
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(item) for name, item in asdict(value).items()}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6)
+    return value

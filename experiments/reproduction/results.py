@@ -1,0 +1,170 @@
+"""What the runs have measured, as arrays and curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.tracking import read_metrics
+from experiments.inputs import InputError
+from experiments.reproduction.arms import AS_TRAINED, Condition, Run
+from experiments.reproduction.runs import SCORES, SETTINGS, Place
+from experiments.reproduction.statistics import (
+    Difference,
+    Mean,
+    Scores,
+    difference_of,
+    mean_of,
+)
+
+SINGLE_HOP = ("nq", "triviaqa", "popqa")
+"""Datasets whose questions take one search."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A figure of training over optimiser steps, over the seeds of an arm."""
+
+    steps: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    """Least of the seeds."""
+    high: tuple[float, ...]
+    """Largest of the seeds."""
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The finished runs of a scale."""
+
+    place: Place
+    seeds: tuple[int, ...]
+
+    def columns(self, run: Run, condition: Condition) -> Mapping[str, list[Any]]:
+        """Name -> a value for each question of a test."""
+        path = self.place.tested(run, condition) / SCORES
+        if not path.is_file():
+            raise InputError(f"{run} has not been tested ({condition.name}): {path} is missing")
+        return _read_columns(path, path.stat().st_mtime_ns)
+
+    def scores(
+        self, arm: str, metric: str, group: str = "all", condition: Condition = AS_TRAINED
+    ) -> Scores:
+        """The values of a metric on the questions of a group. [S, Q]
+
+        Raises `InputError` where runs are missing or were tested on other questions.
+        """
+        rows, asked = [], None
+        for seed in self.seeds:
+            columns = self.columns(Run(arm, seed), condition)
+            ids = list(zip(columns["dataset"], columns["id"], strict=True))
+            if asked is not None and ids != asked:
+                raise InputError(f"the seeds of {arm} were tested on different questions")
+            asked = ids
+            values = columns.get(metric, [None] * len(ids))
+            rows.append([np.nan if value is None else float(value) for value in values])
+        mask = _group_mask(self.columns(Run(arm, self.seeds[0]), condition), group)
+        return np.array(rows)[:, mask]
+
+    def mean(
+        self, arm: str, metric: str, group: str = "all", condition: Condition = AS_TRAINED
+    ) -> Mean:
+        """The mean of a metric over seeds and the questions of a group."""
+        return mean_of(self.scores(arm, metric, group, condition))
+
+    def difference(
+        self,
+        first: str,
+        second: str,
+        metric: str,
+        group: str = "all",
+        condition: Condition = AS_TRAINED,
+        second_condition: Condition | None = None,
+    ) -> Difference:
+        """First minus second, paired by seed and question."""
+        return difference_of(
+            self.scores(first, metric, group, condition),
+            self.scores(second, metric, group, second_condition or condition),
+        )
+
+    def groups(self, arm: str) -> list[str]:
+        """`all`, single-hop and multi-hop, then each hop count or dataset."""
+        columns = self.columns(Run(arm, self.seeds[0]), AS_TRAINED)
+        datasets = list(dict.fromkeys(columns["dataset"]))
+        if len(datasets) > 1:
+            return ["all", "single-hop", "multi-hop", *datasets]
+        hops = sorted({hop for hop in columns["hops"] if hop is not None})
+        return ["all", "single-hop", "multi-hop", *(f"{hop}-hop" for hop in hops if hop > 1)]
+
+    def curve(self, arm: str, figure: str) -> Curve | None:
+        """A figure of `metrics.jsonl`; None where no run tells it."""
+        by_seed = [
+            {int(row["step"]): row[figure] for row in self._metrics(arm, seed) if figure in row}
+            for seed in self.seeds
+        ]
+        steps = sorted(set.intersection(*(set(points) for points in by_seed)))
+        if not steps:
+            return None
+        values_ST = np.array([[points[step] for step in steps] for points in by_seed])
+        return Curve(
+            steps=tuple(steps),
+            mean=tuple(values_ST.mean(axis=0).tolist()),
+            low=tuple(values_ST.min(axis=0).tolist()),
+            high=tuple(values_ST.max(axis=0).tolist()),
+            seeds=len(by_seed),
+        )
+
+    def _metrics(self, arm: str, seed: int) -> list[dict[str, float]]:
+        return read_metrics(self.place.run(Run(arm, seed)))
+
+    def commits(self, arms: Sequence[str]) -> list[str]:
+        """The commits that the runs were begun at."""
+        found = dict.fromkeys(
+            _settings(self.place, Run(arm, seed)).get("commit")
+            for arm in arms
+            for seed in self.seeds
+        )
+        return [commit or "unknown" for commit in found]
+
+    def settings(self, arm: str) -> Mapping[str, Any]:
+        """What an arm was trained with, by its first seed."""
+        settings = dict(_settings(self.place, Run(arm, self.seeds[0])))
+        for name in ("output", "commit", "policy", "resume"):
+            settings.pop(name, None)
+        return settings
+
+
+def _settings(place: Place, run: Run) -> Mapping[str, Any]:
+    path = place.run(run) / SETTINGS
+    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _read_columns(path: Path, written: int) -> Mapping[str, list[Any]]:
+    columns: Mapping[str, list[Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return columns
+
+
+def _group_mask(columns: Mapping[str, list[Any]], group: str) -> Any:
+    several = len(set(columns["dataset"])) > 1
+    if several:
+        single = np.array([name in SINGLE_HOP for name in columns["dataset"]])
+    else:
+        single = np.array([hop == 1 for hop in columns["hops"]])
+    if group == "all":
+        return np.ones(len(single), bool)
+    if group == "single-hop":
+        return single
+    if group == "multi-hop":
+        return ~single
+    if several:
+        return np.array([name == group for name in columns["dataset"]])
+    return np.array([f"{hop}-hop" == group for hop in columns["hops"]])
