@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from collections.abc import Sequence
 from html import escape, unescape
 from importlib import resources
@@ -75,7 +76,12 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     written = []
     for kind, unwanted in (("png", "Software"), ("svg", "Date")):
         place = path.with_name(f"{path.name}.{kind}")
-        with rc_context({"svg.hashsalt": "refine-env"}), whole_file(place) as file:
+        with (
+            rc_context({"svg.hashsalt": "refine-env"}),
+            warnings.catch_warnings(),
+            whole_file(place) as file,
+        ):
+            warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box says it, too
             figure.savefig(file, format=kind, dpi=DPI, metadata={unwanted: None})
         written.append(place)
     return written

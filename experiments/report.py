@@ -26,6 +26,7 @@ from experiments.run_report.seeds import (
 from experiments.run_report.text import build, comparability
 from experiments.run_report.transcripts import best_and_worst
 from refine_env.files import write_whole
+from refine_env.sections import visible
 
 PAGE, TEXT, DATA = "report.html", "report.md", "report.json"
 _CURVES = (
@@ -84,10 +85,8 @@ def run(config: ReportConfig, console: Console | None = None) -> Report:
         write_whole(config.output / DATA, json.dumps(as_data(report), indent=1, allow_nan=False))
         write_whole(config.output / TEXT, text)
         write_whole(config.output / PAGE, page(report.title, text, config.output))
-    for name in (note for run in runs for note in _told(run)):
-        console.print(name, markup=False, highlight=False, soft_wrap=True)
-    for note in report.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    for note in (*(f"{run.name}: {note}" for run in runs for note in run.notes), *report.notes):
+        console.print(visible(note), markup=False, highlight=False, soft_wrap=True)
     counts = f"{_plural(len(runs), 'run')} in {_plural(len(report.groups), 'group')}"
     console.print(counts, highlight=False)
     console.print(config.output / PAGE, markup=False, highlight=False, soft_wrap=True)
@@ -116,10 +115,6 @@ def _mixed_groups(groups: Sequence[Group]) -> list[str]:
         if more:
             notes.append(f"{group.name}: its runs differ in {', '.join(more)}, too.")
     return notes
-
-
-def _told(run: TrainingRun) -> list[str]:
-    return [f"{run.name}: {note}" for note in run.notes]
 
 
 def _plural(count: int, noun: str) -> str:

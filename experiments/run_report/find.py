@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ _SIGNS = (METRICS, "run.json")
 _DEPTH = 3
 """How far below a folder its runs are looked for."""
 _LISTED = 8
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +87,10 @@ def _folders(path: Path) -> list[Path]:
     return sorted((c for c in children if not c.name.startswith(".")), key=_in_order)
 
 
-def _in_order(path: str | Path) -> list[tuple[int, int, str]]:
-    """Sorts numbers within names by their value."""
-    digits = "0123456789"
-    parts: list[str] = []
-    for letter in str(path):
-        if parts and (parts[-1][-1] in digits) == (letter in digits):
-            parts[-1] += letter
-        else:
-            parts.append(letter)
-    return [(0, int(part), "") if part[0] in digits else (1, 0, part) for part in parts]
+def _in_order(path: str | Path) -> list[tuple[int, float, str]]:
+    """Sorts numbers within names by their value: `run-2`, `run-10`; `lr-0.001`, `lr-0.01`."""
+    parts = _NUMBER.split(str(path))  # every second one is a number
+    return [(0, float(p), "") if i % 2 else (1, 0.0, p) for i, p in enumerate(parts)]
 
 
 def _content(path: Path) -> str:

@@ -16,6 +16,8 @@ APART = ("grpo.seed", "output", "resume", "wandb", "project")
 """Settings in which runs of a group may differ: the seed, and what does not change training."""
 NONE = "–"
 """Stands for a setting that a run does not have."""
+_ONLY = "all runs"
+"""Name of a group that is the only one."""
 _NAMED = 3
 """Groups that differ in more settings are named by as few of them as tell them apart."""
 
@@ -68,7 +70,7 @@ def differing(runs: Sequence[TrainingRun]) -> tuple[dict[str, list[str]], dict[s
 
 
 def group_runs(runs: Sequence[TrainingRun], by: Sequence[str] = ()) -> list[Group]:
-    """The groups, in the order of their first runs.
+    """The groups, in the order of the values in which they differ, numbers by their size.
 
     `by` names settings (`grpo.learning_rate`) or facts (`protocol`); without any, runs of a group
     are equal in all settings but `APART`, and one whose settings are not known stands alone.
@@ -84,7 +86,22 @@ def group_runs(runs: Sequence[TrainingRun], by: Sequence[str] = ()) -> list[Grou
     names = dict.fromkeys(name for key in keys for name in key if name != _ALONE)
     apart = [n for n in names if len({settings.get(n, NONE) for settings in known}) > 1]
     called = apart if by or len(apart) <= _NAMED else _fewest(apart, known)
-    return [_group(settings, members, apart, called) for settings, members in shared]
+    groups = [_group(settings, members, apart, called) for settings, members in shared]
+    return sorted(groups, key=_order)
+
+
+def _order(group: Group) -> list[tuple[int, float, str]]:
+    """Numbers first, then words; a group whose settings are not known last."""
+    if not group.values and group.name != _ONLY:
+        return [(3, 0.0, group.name)]
+    return [_size(value) for value in group.values.values()]
+
+
+def _size(value: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(value), ""
+    except ValueError:
+        return 1 + (value == NONE), 0.0, value
 
 
 def _group(
@@ -98,7 +115,7 @@ def _group(
     values = {name: settings.get(name, NONE) for name in apart}
     short = _short(apart)
     named = ", ".join(f"{short[name]} {settings.get(name, 'not set')}" for name in called)
-    return Group(named or "all runs", values, runs)
+    return Group(named or _ONLY, values, runs)
 
 
 def _fewest(names: Sequence[str], settings: Sequence[Mapping[str, str]]) -> list[str]:

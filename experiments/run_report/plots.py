@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.curves import Point, repeated_curve, running_mean
 from experiments.pages import save_figure
 from experiments.run_report.groups import Group
-from experiments.run_report.runs import HELD_OUT
+from experiments.run_report.runs import HELD_OUT, TrainingRun
 from experiments.run_report.seeds import by_seed, estimates
 from refine_env.sections import visible
 
@@ -55,8 +55,9 @@ def held_out_plot(groups: Sequence[Group]) -> Figure | None:
     """Held-out reward over the steps; None where no run has told it."""
     if not _has(groups, HELD_OUT):
         return None
-    figure, axes = _figure(groups, (8.0, 4.4), 1, 1)
-    _curves(axes[0], groups, lambda run: run.points(HELD_OUT), marker="o", markersize=3.5)
+    colours = _colours(groups, [HELD_OUT])
+    figure, axes = _figure(colours, (8.0, 4.4), 1, 1)
+    _curves(axes[0], groups, colours, lambda run: run.points(HELD_OUT), marker="o", markersize=3.5)
     axes[0].set(xlabel="optimiser step", ylabel="held-out reward")
     return figure
 
@@ -69,13 +70,14 @@ def training_plot(groups: Sequence[Group]) -> Figure | None:
     window = smoothing(groups)
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = _figure(groups, (4.6 * columns + 0.4, 2.9 * rows), rows, columns)
+    colours = _colours(groups, shown)
+    figure, axes = _figure(colours, (4.6 * columns + 0.4, 2.9 * rows), rows, columns)
     for place, name in zip(axes, shown, strict=False):
 
-        def smooth(run: Any, name: str = name) -> list[Point]:
+        def smooth(run: TrainingRun, name: str = name) -> list[Point]:
             return running_mean(run.points(name), window)
 
-        _curves(place, groups, smooth, linewidth=1.6)
+        _curves(place, groups, colours, smooth, linewidth=1.6)
         place.set(ylabel=_PANELS[name])
     for place in axes[len(shown) :]:
         place.remove()
@@ -97,7 +99,7 @@ def groups_plot(groups: Sequence[Group]) -> Figure | None:
         return None
     figure = Figure(figsize=(8.0, 1.2 + 0.42 * len(shown)), layout="constrained")
     axes = figure.subplots()
-    colours = _colours(groups)
+    colours = _colours(groups, [HELD_OUT])
     for place, (group, found) in enumerate(shown):
         colour = colours[group.name]
         seeds = list(by_seed(group, HELD_OUT).values())
@@ -123,19 +125,18 @@ def _has(groups: Sequence[Group], metric: str) -> bool:
 
 
 def _figure(
-    groups: Sequence[Group], size: tuple[float, float], rows: int, columns: int
+    colours: Mapping[str, str], size: tuple[float, float], rows: int, columns: int
 ) -> tuple[Figure, list[Any]]:
-    """A figure with the groups' legend below its axes."""
+    """A figure with the legend of the groups (name -> colour) below its axes."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    colours = _colours(groups)
     entries = [(_label(name), colour) for name, colour in colours.items() if colour != _GREY]
     if len(colours) > len(entries):
         entries.append((f"{len(colours) - len(entries)} other groups", _GREY))
     labels = [label for label, _ in entries]
     longest = max(len(line) for label in labels for line in label.split("\n"))
-    across = max(1, min(4, len(entries), int(size[0] * 10.5) // (longest + 6)))
+    across = max(1, min(4, len(entries), int(size[0] * 12) // (longest + 6)))
     below = -(-len(entries) // across) * (1 + max(label.count("\n") for label in labels))
     figure = Figure(figsize=(size[0], size[1] + 0.2 * below), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel().tolist()
@@ -149,27 +150,34 @@ def _figure(
 
 
 def _curves(
-    axes: Any, groups: Sequence[Group], points: Callable[[Any], Sequence[Point]], **style: Any
+    axes: Any,
+    groups: Sequence[Group],
+    colours: Mapping[str, str],
+    points: Callable[[TrainingRun], Sequence[Point]],
+    **style: Any,
 ) -> None:
-    colours = _colours(groups)
     for group in groups:
         runs = [found for run in group.runs if (found := points(run))]
-        behind = colours[group.name] == _GREY
         if runs:
-            look = {"zorder": 1.5 if behind else 2.5, "color": colours[group.name]}
-            repeated_curve(axes, runs, **look, **style)
+            colour = colours[group.name]
+            repeated_curve(axes, runs, color=colour, zorder=2.5 - (colour == _GREY), **style)
 
 
-def _colours(groups: Sequence[Group]) -> dict[str, str]:
-    """Of more groups than there are colours, those with the best last rewards have one."""
+def _colours(groups: Sequence[Group], metrics: Sequence[str]) -> dict[str, str]:
+    """Group -> colour, of those with one of the metrics. A group has one colour in all plots; of
+    more groups than there are colours, those with the best last rewards have one.
+    """
 
     def reward(group: Group) -> float:
         found = estimates(group).get(HELD_OUT)
         return float("-inf") if found is None else found.mean
 
-    best = {group.name for group in sorted(groups, key=reward, reverse=True)[:COLOURED]}
+    drawn = [g for g in groups if any(_has([g], metric) for metric in (HELD_OUT, *_PANELS))]
+    best = {group.name for group in sorted(drawn, key=reward, reverse=True)[:COLOURED]}
     left = iter(_COLOURS)
-    return {group.name: next(left) if group.name in best else _GREY for group in groups}
+    colours = {group.name: next(left) if group.name in best else _GREY for group in drawn}
+    shown = [group.name for group in drawn if any(_has([group], metric) for metric in metrics)]
+    return {name: colours[name] for name in shown}
 
 
 def _label(name: str) -> str:

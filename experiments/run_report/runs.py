@@ -186,9 +186,11 @@ def _best(folder: Path, notes: list[str]) -> Best | None:
         if best is not None and not all(map(math.isfinite, (best.score, best.low, best.high))):
             raise ValueError("its score is not finite")
         return best
-    except (OSError, TypeError, ValueError) as error:
+    except TypeError:
+        notes.append("best/best.json is damaged (it holds other fields)")
+    except (OSError, ValueError) as error:
         notes.append(f"best/best.json is damaged ({error})")
-        return None
+    return None
 
 
 def _progress(run: TrainingRun) -> list[str]:
