@@ -75,7 +75,9 @@ def run(config: ReportConfig, console: Console | None = None) -> Report:
         found.runs, "Reading runs", console=console, transient=True, disable=not console.is_terminal
     )
     runs = named_apart([read_run(folder) for folder in progress])
-    report = compare(runs, config, found.left_out)
+    older = config.output.resolve()  # a report among the runs is what this one replaces
+    left_out = [name for name in found.left_out if Path(name).resolve() != older]
+    report = compare(runs, config, left_out)
     _make_folder(config.output)
     with console.status("Drawing ..."):
         plots = draw_all(report.groups, config.output)

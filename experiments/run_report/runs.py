@@ -183,8 +183,10 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 def _best(folder: Path, notes: list[str]) -> Best | None:
     try:
         best = read_best(folder / "best")
-        if best is not None and not all(map(math.isfinite, (best.score, best.low, best.high))):
-            raise ValueError("its score is not finite")
+        if best is not None:
+            numbers = (best.step, best.score, best.low, best.high, best.n)
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError("its score is not finite")
         return best
     except TypeError:
         notes.append("best/best.json is damaged (it holds other fields)")

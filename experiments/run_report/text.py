@@ -48,9 +48,8 @@ def build(
 def comparability(runs: Sequence[TrainingRun], groups: Sequence[Group]) -> list[str]:
     """What stands in the way of reading the figures side by side."""
     notes = []
-    questions = {
-        (run.best.split, run.best.n, run.best.questions) for run in runs if run.best is not None
-    }
+    bests = [run.best for run in runs if run.best is not None]
+    questions = {str((best.split, best.n, best.questions)) for best in bests}
     told = {count for run in runs if (count := _held_out(run, "held_out/questions"))}
     if len(questions) > 1 or len(told) > 1:
         notes.append(
