@@ -1,4 +1,4 @@
-"""Scripted policies: fixed points to compare others with, and adversaries of the reward.
+"""Scripted policies: fixed points to compare others with, and the names of all that are scripted.
 
 They read what the environment wrote and know the protocol; only the oracle knows the answers.
 """
@@ -13,6 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agents.base import Agent
+from agents.forgers import (
+    CandidateLister,
+    DocumentCopier,
+    RefineEverything,
+    SubstringSpammer,
+    TagForger,
+)
 from agents.reading import (
     document_blocks,
     is_documents_block,
@@ -164,30 +171,6 @@ class RandomAgent:
         return write_turn(self.protocol, refine=drawn, answer=drawn)
 
 
-@dataclass(frozen=True)
-class DocumentCopier:
-    """Farms the refine reward: copies every document whole into refine and answers junk.
-
-    Searches for the question, then for the title of the last document of each block.
-    """
-
-    protocol: Protocol = AUTOREFINE
-    searches: int = 2
-
-    def act(self, transcripts: Sequence[Transcript]) -> list[str]:
-        return [self._turn(transcript) for transcript in transcripts]
-
-    def _turn(self, transcript: Transcript) -> str:
-        blocks = document_blocks(transcript, self.protocol)
-        if not blocks:
-            return write_turn(self.protocol, query=question_text(transcript, self.protocol))
-        documents = read_documents(blocks[-1], self.protocol)
-        refine = " ".join(f"{document.title} {document.text}" for document in documents)
-        if len(blocks) < self.searches and documents:
-            return write_turn(self.protocol, refine=refine, query=documents[-1].title or "more")
-        return write_turn(self.protocol, refine=refine, answer="xyzzy")
-
-
 def make_oracle(components: Components, documents: Iterable[Document], seed: int = 0) -> Agent:
     """An oracle for all questions of an environment that never runs out of turns."""
     return Oracle(
@@ -201,6 +184,14 @@ SCRIPTED: Mapping[str, Callable[[Components, Iterable[Document], int], Agent]] =
     "closed-book": lambda components, documents, seed: ClosedBook(components.protocol),
     "random": lambda components, documents, seed: RandomAgent(components.protocol, seed),
     "document-copier": lambda components, documents, seed: DocumentCopier(components.protocol),
+    "refine-everything": lambda components, documents, seed: RefineEverything(
+        SingleSearch(components.protocol), components.protocol
+    ),
+    "substring-spammer": lambda components, documents, seed: SubstringSpammer(components.protocol),
+    "tag-forger": lambda components, documents, seed: TagForger(components.protocol),
+    "candidate-lister": lambda components, documents, seed: CandidateLister(
+        names_and_numbers, components.protocol
+    ),
 }
 """Name -> factory of (components, corpus documents, seed). Only the oracle reads the documents."""
 
@@ -264,10 +255,13 @@ def _guess(question: str, text: str, new: bool = True) -> str:
     if asked and asked[0] in _YES_NO:
         return "yes"
     numeric = bool({"when", "year", "many"} & set(asked[:4]))
-    for name in _NAME.findall(text):
-        if name in _PRONOUNS:
-            continue
+    for name in names_and_numbers(text):
         if new and (set(words(name)) & set(asked) or numeric != name[0].isdigit()):
             continue
-        return str(name)
+        return name
     return UNKNOWN
+
+
+def names_and_numbers(text: str) -> list[str]:
+    """What looks like a name or a number, in order; what opens a sentence may be neither."""
+    return [name for name in _NAME.findall(text) if name not in _PRONOUNS]
