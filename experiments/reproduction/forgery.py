@@ -166,6 +166,7 @@ def plot(data: Mapping[str, Any], path: Path) -> list[Path]:
         axes.set_xticks(range(len(scorings)), scorings, rotation=45, ha="right")
         axes.set_yticks(range(len(agents)), agents if axes.get_subplotspec().is_first_col() else [])
         axes.tick_params(length=0)
+    figure.suptitle("Mean reward: adversaries above the line, honest agents below", fontsize=12)
     return save_figure(figure, path)
 
 
@@ -186,18 +187,16 @@ def section(data: Mapping[str, Any]) -> str:
             for name, found in agents.items()
         ],
     )
-    counts = ", ".join(f"{count} {kind}" for kind, count in data["questions"].items())
+    kinds = [f"{count} {kind}" for kind, count in data["questions"].items() if kind != "all"]
     others = [f"{code(name)} in {own}'s" for name, own in scorings.items() if own != "autorefine"]
     told = "; ".join(["Every agent ran in autorefine's protocol", *others])
-    return "\n\n".join(
-        [
-            f"Questions: {counts}. {told}. Means with bootstrap 95 % intervals. {code(PUBLISHED)} "
-            "reads one string, as the published code does; the other columns are presets.",
-            rewards,
-            " ".join([_most_paid(data), _tricks_that_pay(data), _string_scoring(data)]),
-            metrics,
-        ]
+    opening = (
+        f"{data['questions']['all']} questions ({', '.join(kinds)}). {told}. Means with bootstrap "
+        f"95 % intervals. {code(PUBLISHED)} reads one string, as the published code does; the "
+        "other columns are presets."
     )
+    findings = " ".join([_most_paid(data), _tricks_that_pay(data), _string_scoring(data)])
+    return "\n\n".join([opening, rewards, findings, metrics])
 
 
 def _most_paid(data: Mapping[str, Any]) -> str:
@@ -210,7 +209,7 @@ def _most_paid(data: Mapping[str, Any]) -> str:
     pairs = [(preset, agent) for preset in presets for agent in data["adversaries"]]
     preset, agent = max(pairs, key=lambda pair: mean(*pair))
     return (
-        f"The most that a preset pays an adversary is {mean(preset, agent):.3f}: {code(preset)}, to "
+        f"The most that a preset pays an adversary is {mean(preset, agent):.3f}, {code(preset)} to "
         f"{code(agent)}; it pays {code(data['honest'])} {mean(preset, data['honest']):.3f}."
     )
 
@@ -230,22 +229,31 @@ def _tricks_that_pay(data: Mapping[str, Any]) -> str:
             safe.append(code(scoring))
     found = "; ".join(paying) or "none under any scoring"
     rest = f"; none under {', '.join(safe)}" if paying and safe else ""
-    return f"Adversaries that earn more than {code(data['honest'])}: {found}{rest}."
+    return (
+        f"Adversaries that earn more than {code(data['honest'])}, by intervals of the paired "
+        f"difference: {found}{rest}."
+    )
 
 
 def _string_scoring(data: Mapping[str, Any]) -> str:
-    """What adversaries get from the published scoring beyond `autorefine` and `official`."""
+    """Whom the published scoring pays more than `autorefine`, each where that is most."""
     told = []
     for agent in data["adversaries"]:
-        for kind, found in data["agents"][agent].items():
-            means = {name: found["rewards"][name]["mean"] for name in SCORINGS}
-            if kind != "all" and means[PUBLISHED] > means["autorefine"]:
-                told.append(
-                    f"{code(agent)} on {kind} questions {means[PUBLISHED]:.3f} (against "
-                    f"{means['autorefine']:.3f}; {code('official')} {means['official']:.3f})"
-                )
-    found = "; ".join(told) or "no adversary"
-    return f"The string scoring pays more than {code('autorefine')} to: {found}."
+        means = {
+            kind: {name: found["rewards"][name]["mean"] for name in SCORINGS}
+            for kind, found in data["agents"][agent].items()
+        }
+        kind = max(means, key=lambda kind: means[kind][PUBLISHED] - means[kind]["autorefine"])
+        found = means[kind]
+        if found[PUBLISHED] > found["autorefine"]:
+            told.append(
+                f"{code(agent)} {found[PUBLISHED]:.3f} instead of {found['autorefine']:.3f} "
+                f"({code('official')} {found['official']:.3f}; {kind} questions)"
+            )
+    return (
+        f"The string scoring pays more than {code('autorefine')}, told for the questions where the "
+        f"difference is largest: {'; '.join(told) or 'to no adversary'}."
+    )
 
 
 def _shown(estimate: Mapping[str, Any]) -> str:
