@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from experiments import collect_cli, evaluate_cli, report_cli, sweep_cli, view_cli
+from experiments import (
+    collect_cli,
+    evaluate_cli,
+    report_cli,
+    reproduce_cli,
+    sweep_cli,
+    view_cli,
+)
 from experiments.cli_options import (
     Corpus,
     DataDir,
@@ -37,6 +44,7 @@ app.add_typer(evaluate_cli.app)
 app.add_typer(view_cli.app)
 app.add_typer(collect_cli.app)
 app.add_typer(report_cli.app)
+app.add_typer(reproduce_cli.app)
 app.add_typer(sweep_cli.app)
 
 _LOADING = "Loading torch and TRL ..."  # ten seconds in which nothing else is seen

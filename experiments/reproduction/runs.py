@@ -26,6 +26,7 @@ from experiments.reproduction.warm_starts import Imitator
 from experiments.train import train
 from experiments.train_config import TrainConfig, load_config
 from refine_env.files import write_whole
+from refine_env.rewards import episode_scores
 from refine_env.serialization import save_episodes
 from refine_env.types import Episode, Transcript
 
@@ -46,6 +47,10 @@ class Place:
 
     def tested(self, run: Run, condition: Condition) -> Path:
         return self.run(run) / "tests" / condition.name
+
+    def cost(self, name: str) -> Path:
+        """The file that says what a piece of work took."""
+        return self.root / "costs" / f"{name}.json"
 
     def is_trained(self, run: Run) -> bool:
         return (self.run(run) / "policy").is_dir()
@@ -181,11 +186,13 @@ def measure(
     searches brought, `tokens/refine` and `tokens/answer` what it wrote of either.
     """
     searched = [turn for turn in episode.turns if turn.kind == "search"]
+    parts = episode_scores(episode)
     return {
         "id": episode.question.id,
         "dataset": episode.question.dataset,
         "hops": episode.question.hops,
         **held_out.measure(episode),
+        **{name: parts[name] for name in ("refine_hit", "refine_hit_official")},
         "tokens/read": float(_longest_prompt(codec, condition, episode)),
         "tokens/documents": float(sum(codec.count(turn.observation) for turn in searched)),
         "tokens/refine": float(sum(codec.count(t.refine) for t in episode.turns if t.refine)),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +22,7 @@ from experiments.inputs import InputError
 from experiments.reproduction.arms import ARMS, Condition, Run
 from experiments.reproduction.runs import Place, imitator_of, perform
 from experiments.reproduction.warm_starts import Base, Imitator, make_base, make_imitator
+from refine_env.files import write_whole
 
 Wanted = Mapping[Run, Sequence[Condition]]
 """Run -> the conditions that it is tested under."""
@@ -43,7 +47,12 @@ class Task:
         return self
 
     def carry_out(self, place: Place) -> None:
-        """Do it; what was done before is left alone."""
+        """Do it, and note what it took; what was done before is left alone."""
+        cpu, wall = time.process_time(), time.monotonic()
+        self._do(place)
+        _note_cost(place.cost(str(self.work)), time.process_time() - cpu, time.monotonic() - wall)
+
+    def _do(self, place: Place) -> None:
         settings = place.scale.warm_start
         if isinstance(self.work, Run):
             perform(place, self.work, self.conditions)
@@ -51,6 +60,17 @@ class Task:
             make_base(self.work, settings, place.root)
         elif settings is not None and isinstance(self.work, Imitator):
             make_imitator(self.work, settings, place.root)
+
+
+def _note_cost(path: Path, cpu: float, wall: float) -> None:
+    """Add to what a task took before, in sessions that were interrupted or tested less."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    total = {
+        "cpu_seconds": round(before.get("cpu_seconds", 0.0) + cpu, 1),
+        "wall_seconds": round(before.get("wall_seconds", 0.0) + wall, 1),
+    }
+    write_whole(path, json.dumps(total) + "\n")
 
 
 def missing(place: Place, wanted: Wanted) -> list[list[Task]]:

@@ -44,8 +44,9 @@ class Difference:
     """95 % interval over the seeds' differences (Student's t); None for a single one."""
     p_seeds: float
     """Two-sided, by flipping the signs of the seeds' differences: at least 2 / 2^seeds."""
-    p_questions: float
-    """Two-sided, by flipping the signs of the questions' differences, means over the seeds."""
+    p_questions: float | None
+    """Two-sided, by flipping the signs of the questions' differences, means over the seeds; None
+    where the two are not of the same questions."""
     seeds: int
     questions: int
 
@@ -84,6 +85,18 @@ def difference_of(first_SQ: Scores, second_SQ: Scores) -> Difference:
     )
 
 
+def difference_of_gains(
+    gains_SQ: tuple[Scores, Scores], others_SQ: tuple[Scores, Scores]
+) -> Difference:
+    """How much more (first minus second) is on one set of questions than on another."""
+    here, there = (_by_seed(first) - _by_seed(second) for first, second in (gains_SQ, others_SQ))
+    told = over_seeds((here - there).tolist())
+    questions = gains_SQ[0].shape[1] + others_SQ[0].shape[1]
+    return Difference(
+        told.mean, told.low, told.high, sign_flip_p(here - there), None, told.n, questions
+    )
+
+
 def nan_mean(values: Scores, axis: int) -> NDArray[np.float64]:
     """The mean of what is there; NaN where nothing is."""
     there = ~np.isnan(values)
@@ -119,7 +132,8 @@ def verdict_of(difference: Difference, expected: Literal[-1, 1] = 1) -> Verdict:
     """`shown` where the interval over seeds leaves 0 out on the side of the claim, and questions
     and seeds agree; `opposite` on the other side.
     """
-    if difference.direction == 0 or difference.p_questions >= 0.05:
+    by_question = difference.p_questions
+    if difference.direction == 0 or (by_question is not None and by_question >= 0.05):
         return "not shown"
     return "shown" if difference.direction == expected else "opposite"
 
@@ -136,7 +150,8 @@ def told(value: Mean | Difference, digits: int = 3) -> str:
 
 def told_with_p(value: Difference) -> str:
     """The difference with its interval and both p-values."""
-    return f"{told(value)}, p {_p(value.p_seeds)} (seeds), {_p(value.p_questions)} (questions)"
+    text = f"{told(value)}, p {_p(value.p_seeds)} (seeds)"
+    return text if value.p_questions is None else f"{text}, {_p(value.p_questions)} (questions)"
 
 
 def _p(value: float) -> str:

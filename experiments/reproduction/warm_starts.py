@@ -26,6 +26,9 @@ class Base:
 
     size: ModelSize
 
+    def __str__(self) -> str:
+        return f"base, {self.size}"
+
     def folder(self, root: Path) -> Path:
         return root / "warm-starts" / f"base-{self.size}"
 
@@ -38,9 +41,15 @@ class Imitator:
     size: ModelSize
     seed: int
 
+    def __str__(self) -> str:
+        return f"warm start, {self._name}, seed {self.seed}"
+
+    @property
+    def _name(self) -> str:
+        return self.demonstrator.name + ("" if self.size == "usual" else f"-{self.size}")
+
     def folder(self, root: Path) -> Path:
-        name = self.demonstrator.name + ("" if self.size == "usual" else f"-{self.size}")
-        return root / "warm-starts" / name / f"seed-{self.seed}"
+        return root / "warm-starts" / self._name / f"seed-{self.seed}"
 
 
 def make_base(base: Base, settings: WarmStart, root: Path) -> None:

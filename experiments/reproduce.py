@@ -1,0 +1,133 @@
+"""`refine-env reproduce`: train and test what a part wants, then write its section."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.folder_lock import lock_folder
+from experiments.inputs import InputError
+from experiments.reproduction.arms import Condition, Run
+from experiments.reproduction.registry import PARTS
+from experiments.reproduction.results import Results
+from experiments.reproduction.runs import Place
+from experiments.reproduction.scales import SCALES
+from experiments.reproduction.schedule import carry_out, missing
+from experiments.reproduction.writing import write_part, write_report
+from refine_env.suggestions import did_you_mean
+
+TITLES = {
+    "mini": "AutoRefine's claims at embedded scale",
+    "full": "AutoRefine's claims, run again",
+}
+_VERDICTS = {"shown": "green", "not shown": "yellow", "opposite": "red"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReproduceConfig:
+    """What to run. Raises `InputError` for a name that there is not."""
+
+    parts: tuple[str, ...]
+    """Names; `all` for all of them."""
+    scale: str = "mini"
+    seeds: int = 5
+    workers: int | None = None
+    """Runs side by side; None takes a core for each. Alone at embedded scale."""
+    runs: Path | None = None
+    """Folder of the runs; None takes `runs/reproduce/<scale>`."""
+    output: Path | None = None
+    """Folder of the report; None takes `report` in that of the runs."""
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise InputError(f"there is no scale {self.scale!r}; known: {', '.join(SCALES)}")
+        for name in self.names:
+            if name not in PARTS:
+                advice = did_you_mean(name, PARTS) or f"known: {', '.join(PARTS)}, all"
+                raise InputError(f"there is no part {name!r}; {advice}")
+        if self.seeds < 1:
+            raise InputError(f"--seeds must be at least 1, got {self.seeds}")
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"--workers must be at least 1, got {self.workers}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(PARTS) if "all" in self.parts else self.parts
+
+    @property
+    def place(self) -> Place:
+        return Place(SCALES[self.scale], self.runs or Path("runs/reproduce") / self.scale)
+
+    @property
+    def report(self) -> Path:
+        return self.output or self.place.root / "report"
+
+
+def run(config: ReproduceConfig, console: Console | None = None) -> None:
+    """Carry out what is missing, write each part as soon as its runs are there, and the report."""
+    console = console or Console()
+    place, seeds = config.place, tuple(range(config.seeds))
+    if config.dry_run:
+        _preview(config, console)
+        return
+    place.root.mkdir(parents=True, exist_ok=True)
+    with lock_folder(place.root, "reproduction"):
+        for name in config.names:
+            part = PARTS[name]
+            _announce(place, part.wanted(seeds), name, console)
+            carry_out(place, part.wanted(seeds), config.workers or os.cpu_count() or 1, console)
+            findings = write_part(part, Results(place, seeds), config.report / name)
+            _tell(part.title, findings.claims, console)
+            write_report(config.report, TITLES[config.scale])
+    console.print(f"report {config.report / 'report.html'}", soft_wrap=True)
+
+
+def _announce(
+    place: Place, wanted: dict[Run, tuple[Condition, ...]], name: str, console: Console
+) -> None:
+    stages = missing(place, wanted)
+    left = sum(map(len, stages))
+    console.print(
+        f"{name}: {len(wanted)} runs, "
+        + (f"{left} pieces of work are missing" if left else "all of them are there"),
+        highlight=False,
+    )
+
+
+def _tell(title: str, claims: Sequence[object], console: Console) -> None:
+    table = Table(title=title)
+    for column in ("claim", "here", "verdict"):
+        table.add_column(column)
+    for claim in claims:
+        verdict = str(getattr(claim, "verdict", ""))
+        colour = _VERDICTS.get(verdict, "white")
+        table.add_row(
+            str(getattr(claim, "text", "")),
+            str(getattr(claim, "ours", "")),
+            f"[{colour}]{verdict}[/]",
+        )
+    if claims:
+        console.print(table)
+
+
+def _preview(config: ReproduceConfig, console: Console) -> None:
+    """Say what would be done."""
+    place, seeds = config.place, tuple(range(config.seeds))
+    wanted: dict[Run, tuple[Condition, ...]] = {}
+    for name in config.names:
+        for run, conditions in PARTS[name].wanted(seeds).items():
+            wanted[run] = tuple(dict.fromkeys((*wanted.get(run, ()), *conditions)))
+    for label, stage in zip(("base", "warm start", "run"), missing(place, wanted), strict=True):
+        for task in stage:
+            tests = ", ".join(condition.name for condition in task.conditions)
+            console.print(
+                f"{task.work}" if label != "run" else f"run {task.work}: train, test ({tests})",
+                soft_wrap=True, highlight=False,
+            )  # fmt: skip
+    console.print(f"{sum(map(len, missing(place, wanted)))} pieces of work", highlight=False)
