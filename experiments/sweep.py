@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.inputs import InputError
+from experiments.inputs import InputError, extra
 from experiments.sweeping import summary
 from experiments.sweeping.local import LocalSweep
 from experiments.sweeping.progress import SweepProgress
@@ -32,6 +32,9 @@ def run_locally(
     Raises `InputError` for what cannot be run.
     """
     console = console or Console()
+    with extra("sweeps"):  # before the runs, not after them
+        import matplotlib  # noqa: F401
+        import sklearn  # noqa: F401
     sweep = read_sweep(file)
     folder = output or RUNS / sweep.name
     local = LocalSweep(

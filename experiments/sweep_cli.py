@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.inputs import InputError, extra
+from experiments.inputs import InputError
 
 app = typer.Typer()
 
@@ -49,7 +49,7 @@ def sweep(
     from experiments import sweep as sweeping
 
     if not local:
-        given = {"overrides": overrides, "--runs": runs, "--output": output}
+        given = {"key=value": overrides, "--runs": runs, "--output": output}
         named = [name for name, value in given.items() if value]
         sweeping.explain(file, unused=named)
         return
@@ -87,7 +87,6 @@ def sweep_summary(
     """Table, plot and importance of the settings that differ between runs."""
     if metric is None and minimize:
         raise InputError("--minimize is about --metric: name it, too")
-    with extra("sweeps"):
-        from experiments import sweep as sweeping
+    from experiments import sweep as sweeping
 
     sweeping.summarize(folders, metric, minimize, output)

@@ -16,10 +16,10 @@ import numpy as np
 
 from experiments.sweeping.results import Results
 
-_TREES = 500
+_TREES = 200
 _FEWEST = 4
 """Runs below which nothing is said."""
-_LOG_SPAN = 9.0
+_LOG_SPAN = {float: 4.0, int: 99.0}
 """Positive values that span more than this factor lie on a logarithmic scale."""
 
 
@@ -46,13 +46,14 @@ class Importance:
 def scale_of(values: Sequence[Any]) -> Scale:
     """The scale on which values lie. Zero cannot be on a logarithmic one: they are levels then."""
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return Scale("levels", tuple(sorted(set(map(_label, values)))))
+        return Scale("levels", tuple(sorted(set(map(label, values)))))
     above = [value for value in values if value > 0]
-    wide = bool(above) and max(above) / min(above) > _LOG_SPAN
+    span = _LOG_SPAN[float if any(isinstance(value, float) for value in values) else int]
+    wide = bool(above) and max(above) / min(above) > span
     if wide and len(above) == len(values):
         return Scale("log")
     if wide and min(values) >= 0:
-        return Scale("levels", tuple(_label(value) for value in sorted(set(values))))
+        return Scale("levels", tuple(label(value) for value in sorted(set(values))))
     return Scale("linear")
 
 
@@ -86,10 +87,9 @@ def _columns(values: Sequence[Any]) -> Mapping[str, np.ndarray]:
     """Numbers as they are, or as logarithms; a column of 0 and 1 for each level."""
     scale = scale_of(values)
     if scale.kind == "levels":
-        labels = [_label(value) for value in values]
+        names = [label(value) for value in values]
         return {
-            str(level): np.array([float(label == level) for label in labels])
-            for level in scale.levels
+            str(level): np.array([float(name == level) for name in names]) for level in scale.levels
         }
     change = math.log if scale.kind == "log" else float
     return {"": np.array([change(value) for value in values])}
@@ -109,5 +109,6 @@ def _correlation(column: np.ndarray, target: np.ndarray) -> float:
     return float(np.corrcoef(column, target)[0, 1])
 
 
-def _label(value: Any) -> str:
+def label(value: Any) -> str:
+    """A value as a level's name."""
     return f"{value:g}" if isinstance(value, float) else str(value)

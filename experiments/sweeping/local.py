@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from agents.tracking import code_version
 from experiments.folder_lock import lock_folder
@@ -194,14 +194,7 @@ class LocalSweep:
         with (place / CONSOLE).open("ab") as console:
             console.write(f"$ {' '.join(command)}\n".encode())
             console.flush()
-            process = subprocess.Popen(  # noqa: S603 (the sweep file is the user's own program)
-                command,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for this process, which ends them
-            )
+            process = _started(command, console)
         self._active[run.id] = _Running(process, time.monotonic(), run.seconds)
 
     def _take_ended(self, progress: SweepProgress) -> None:
@@ -241,7 +234,7 @@ class LocalSweep:
             try:
                 running.process.wait(_GRACE_SECONDS)
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                _signal(running.process, signal.SIGKILL)
+                _signal(running.process, getattr(signal, "SIGKILL", signal.SIGTERM))
                 running.process.wait()
             self._tell(replace(self._run(run_id), seconds=_seconds(running)))
         self._active.clear()
@@ -255,6 +248,21 @@ class LocalSweep:
         self.record = replace(self.record, runs=tuple(runs.values()))
         write_record(self.folder, self.record)
         return run
+
+
+def _started(command: Sequence[str], console: IO[bytes]) -> subprocess.Popen[bytes]:
+    """The process of a run. Raises `InputError` where its program cannot be started."""
+    try:
+        return subprocess.Popen(  # noqa: S603 (the sweep file is the user's own program)
+            command,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for this process, which ends them
+        )
+    except OSError as error:
+        raise InputError(f"{command[0]} cannot be started: {error}") from error
 
 
 def _seconds(running: _Running) -> float:

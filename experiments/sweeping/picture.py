@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.sweeping.importance import Importance, Scale, scale_of
+from experiments.sweeping.importance import Importance, Scale, label, scale_of
 from experiments.sweeping.results import Results
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _COLOURS = "viridis"
 _LISTED = 8
 """Values up to which all of them are ticks."""
+_BAR = 0.5
 _LABEL = 22
 """Characters of a level's name that are shown."""
 
@@ -38,13 +39,13 @@ def draw(results: Results, found: Mapping[str, Importance]) -> Figure:
     from matplotlib.figure import Figure
 
     lines = len(results.varied) + 1
-    width = 2.6 + 1.9 * lines + 4.6
+    width = 2.0 + 1.7 * lines + 4.6
     figure = Figure(figsize=(max(11.0, width), 4.8), layout="constrained")
     left, middle, right = figure.subplots(
         1, 3, gridspec_kw={"width_ratios": [max(2.2, 0.9 * lines), 1, 1]}
     )
     n, asked = len(results.measured), len(results.rows)
-    told = f"n = {n} runs" if n == asked else f"n = {n} of {asked} runs; the others told no value"
+    told = f"n = {n} runs" if n == asked else f"n = {n} of {asked} runs; the others have no value"
     left.set_title(f"{results.name}: {told}", fontsize=11)
     _draw_runs(left, results)
     _draw_importance(middle, right, results, found)
@@ -85,10 +86,10 @@ def _draw_runs(axes: Axes, results: Results) -> None:
         axes.plot(across, up, color=colours(0.93 * shade), linewidth=1.8, alpha=0.85)
     for place, line in enumerate((*lines, metric)):
         axes.plot([place, place], [0, 1], color="black", linewidth=1)
-        for height, label in line.ticks.items():
+        for height, tick in line.ticks.items():
             axes.plot([place - 0.02, place], [height, height], color="black", linewidth=1)
             axes.text(
-                *(place - 0.04, height, label),
+                *(place - 0.04, height, tick),
                 ha="right",
                 va="center",
                 fontsize=9,
@@ -121,7 +122,7 @@ def _line(title: str, values: Sequence[Any], scale: Scale | None = None) -> _Lin
         count = max(len(scale.levels) - 1, 1)
         heights = {str(level): index / count for index, level in enumerate(scale.levels)}
         ticks = {height: _cut(level) for level, height in heights.items()}
-        return _Line(title, [heights[_label(value)] for value in values], ticks)
+        return _Line(title, [heights[label(value)] for value in values], ticks)
     change = math.log if scale.kind == "log" else float
     low, high = change(min(values)), change(max(values))
     span = high - low or 1.0
@@ -173,12 +174,12 @@ def _draw_importance(
             axes.set_axis_off()
         return
     places = range(len(found))
-    left.barh(places, [about.importance for about in found.values()], color="tab:blue")
+    left.barh(places, [about.importance for about in found.values()], height=_BAR, color="tab:blue")
     left.set_yticks(places, [names[name].replace(" + ", "\n+ ") for name in found])
     left.set(xlim=(0, 1))
     values = [about.correlation for about in found.values()]
     colours = ["tab:green" if value > 0 else "tab:orange" for value in values]
-    right.barh(places, values, color=colours)
+    right.barh(places, values, height=_BAR, color=colours)
     right.set_yticks(places, [_cut(about.level and f"= {about.level}") for about in found.values()])
     right.set(xlim=(-1, 1))
     right.axvline(0, color="black", linewidth=0.8)
@@ -186,10 +187,6 @@ def _draw_importance(
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.tick_params(labelsize=9)
         axes.grid(axis="x", alpha=0.3)
-
-
-def _label(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _cut(text: str) -> str:

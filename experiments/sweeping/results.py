@@ -84,7 +84,7 @@ def of_folders(
         runs = _run_folders(folders)
         name = folders[0].resolve().name if len(folders) == 1 else f"{len(runs)} runs"
         rows = [_of_folder(run, label, metric, maximize) for run, label in runs.items()]
-    return _arranged(
+    return arranged(
         Results(
             name=name,
             metric=metric,
@@ -170,8 +170,8 @@ def _best(history: Sequence[float], maximize: bool) -> float | None:
     return max(history) if maximize else min(history)
 
 
-def _arranged(results: Results) -> Results:
-    """The same with rows in their order, and what is varied."""
+def arranged(results: Results) -> Results:
+    """The same with the rows in their order, and with what is varied."""
     sign = -1 if results.maximize else 1
     rows = sorted(
         results.rows,

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.inputs import extra
 from experiments.pages import save_figure
 from experiments.sweeping.importance import Importance, importances, scale_of
 from experiments.sweeping.results import Results, Row, of_folders
@@ -26,10 +27,12 @@ def write(results: Results, folder: Path, console: Console) -> list[Path]:
     from experiments.sweeping.picture import draw
 
     folder.mkdir(parents=True, exist_ok=True)
-    found = importances(results)
+    with extra("sweeps"):
+        found = importances(results)
+        picture = draw(results, found)
     write_whole(folder / "summary.json", json.dumps(_plain(results, found), indent=2) + "\n")
     write_whole(folder / "summary.csv", _csv(results))
-    pictures = save_figure(draw(results, found), folder / "sweep")
+    pictures = save_figure(picture, folder / "sweep")
     _show(results, found, console)
     files = [folder / "summary.json", folder / "summary.csv", *pictures]
     console.print(f"summary  {', '.join(map(str, files))}", highlight=False, soft_wrap=True)
@@ -79,9 +82,13 @@ def _show(results: Results, found: Mapping[str, Importance], console: Console) -
     table = Table(title=f"{results.name}, by {results.metric}", title_justify="left")
     names = list(_told(results, results.rows[0])) if results.rows else []
     for title in ("run", "state"):
-        table.add_column(title)
-    for title in (results.metric.rpartition("/")[2], "best", *names):
-        table.add_column(title, justify="right", overflow="fold")
+        table.add_column(title, no_wrap=True)
+    for title in (results.metric.rpartition("/")[2], "best"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name in names:
+        end = name.rpartition(".")[2]
+        clear = [other.rpartition(".")[2] for other in names].count(end) == 1
+        table.add_column(end if clear else name, justify="right", overflow="fold")
     for row in results.rows:
         cells = (row.value, row.best, *_told(results, row).values())
         table.add_row(row.id, row.state, *(_short(cell) for cell in cells))
@@ -103,4 +110,4 @@ def _show(results: Results, found: Mapping[str, Importance], console: Console) -
 def _short(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
