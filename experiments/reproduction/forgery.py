@@ -7,10 +7,11 @@ single search question by question.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,17 @@ from experiments.inputs import InputError, make_environment
 from experiments.pages import code, markdown_table, save_figure
 from experiments.reproduction.published import published_reward
 from refine_env.config import Components, open_data
+from refine_env.files import write_whole
 from refine_env.metrics import bootstrap_mean, episode_metrics
 from refine_env.protocols import get_protocol
 from refine_env.rewards import PRESETS, get
 from refine_env.types import Document, Episode, Question
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FILE = "forgery.json"
+QUESTIONS = 500
 ADVERSARIES = (
     "document-copier", "refine-everything", "substring-spammer", "tag-forger", "candidate-lister",
 )  # fmt: skip
@@ -51,7 +58,7 @@ Column = NDArray[np.float64]
 
 
 def measure(
-    questions: int = 500, seed: int = 0, *, environment: Mapping[str, Any] = ENVIRONMENT
+    questions: int = QUESTIONS, seed: int = 0, *, environment: Mapping[str, Any] = ENVIRONMENT
 ) -> dict[str, Any]:
     """Means with bootstrap intervals, as JSON has them: for each agent and group of questions the
     rewards, what they are above those of single search, and metrics.
@@ -69,12 +76,8 @@ def measure(
         for agent in (*ADVERSARIES, *FIXED_POINTS)
     }
     return {
-        "environment": dict(environment),
-        "seed": seed,
+        **_settings(questions, seed, environment),
         "questions": {group: len(places) for group, places in groups.items()},
-        "adversaries": list(ADVERSARIES),
-        "honest": HONEST,
-        "scorings": {name: OWN_PROTOCOL.get(name, "autorefine") for name in SCORINGS},
         "agents": {
             agent: {
                 group: _estimates(columns[agent], columns[HONEST], places)
@@ -82,6 +85,19 @@ def measure(
             }
             for agent in columns
         },
+    }
+
+
+def _settings(
+    questions: int = QUESTIONS, seed: int = 0, environment: Mapping[str, Any] = ENVIRONMENT
+) -> dict[str, Any]:
+    return {
+        "environment": dict(environment),
+        "asked": questions,
+        "seed": seed,
+        "adversaries": list(ADVERSARIES),
+        "honest": HONEST,
+        "scorings": {name: OWN_PROTOCOL.get(name, "autorefine") for name in SCORINGS},
     }
 
 
@@ -136,26 +152,50 @@ def _estimates(
     }
 
 
-def plot(data: Mapping[str, Any], path: Path) -> list[Path]:
-    """Draw the mean rewards of every agent under every scoring, a panel for each kind of question;
-    the files that were written. `path` is without its end.
+def kept(root: Path) -> dict[str, Any]:
+    """What `measure` gives, from `root` where it is there with the same settings; else measured
+    now and left there.
+
+    What was measured before an agent or a reward was changed is not told apart: remove the file.
+    Raises `InputError` for a damaged file.
     """
-    from matplotlib.colors import PowerNorm
+    path = root / FILE
+    found = _read(path) if path.is_file() else {}
+    if all(found.get(name) == value for name, value in _settings().items()):
+        return found
+    data = measure()
+    root.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    return data
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read: {error}; remove it to measure anew") from error
+    return found
+
+
+def plot(data: Mapping[str, Any], path: Path) -> list[Path]:
+    """Write what `draw` draws as PNG and SVG; `path` is without its end."""
     from matplotlib.figure import Figure
 
-    kinds = [group for group in data["questions"] if group != "all"] or ["all"]
-    agents, scorings = list(data["agents"]), list(data["scorings"])
-    figure = Figure(
-        figsize=(2.2 + 5.3 * len(kinds), 1.9 + 0.42 * len(agents)), layout="constrained"
-    )
+    panels, rows = len(_kinds(data)), len(data["agents"])
+    figure = Figure(figsize=(2.2 + 5.3 * panels, 1.9 + 0.42 * rows), layout="constrained")
+    draw(data, figure)
+    return save_figure(figure, path)
+
+
+def draw(data: Mapping[str, Any], figure: Figure) -> None:
+    """The mean rewards of every agent under every scoring, a panel for each kind of question."""
+    from matplotlib.colors import PowerNorm
+
+    agents, scorings, kinds = list(data["agents"]), list(data["scorings"]), _kinds(data)
     norm = PowerNorm(0.5, 0.0, 1.1)  # as fine for the small rewards of tricks as for right answers
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
-        means_AS = np.array(
-            [
-                [data["agents"][agent][kind]["rewards"][name]["mean"] for name in scorings]
-                for agent in agents
-            ]
-        )
+        rewards = [data["agents"][agent][kind]["rewards"] for agent in agents]
+        means_AS = np.array([[found[name]["mean"] for name in scorings] for found in rewards])
         axes.imshow(means_AS, cmap="Blues", norm=norm, aspect="auto")
         for (row, column), mean in np.ndenumerate(means_AS):
             ink = "white" if norm(mean) > 0.6 else "black"
@@ -167,7 +207,10 @@ def plot(data: Mapping[str, Any], path: Path) -> list[Path]:
         axes.set_yticks(range(len(agents)), agents if axes.get_subplotspec().is_first_col() else [])
         axes.tick_params(length=0)
     figure.suptitle("Mean reward: adversaries above the line, honest agents below", fontsize=12)
-    return save_figure(figure, path)
+
+
+def _kinds(data: Mapping[str, Any]) -> list[str]:
+    return [kind for kind in data["questions"] if kind != "all"]
 
 
 def section(data: Mapping[str, Any]) -> str:
@@ -187,7 +230,7 @@ def section(data: Mapping[str, Any]) -> str:
             for name, found in agents.items()
         ],
     )
-    kinds = [f"{count} {kind}" for kind, count in data["questions"].items() if kind != "all"]
+    kinds = [f"{data['questions'][kind]} {kind}" for kind in _kinds(data)]
     others = [f"{code(name)} in {own}'s" for name, own in scorings.items() if own != "autorefine"]
     told = "; ".join(["Every agent ran in autorefine's protocol", *others])
     opening = (

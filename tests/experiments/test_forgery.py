@@ -96,3 +96,21 @@ def test_the_picture_is_written_as_png_and_svg(data, tmp_path: Path):
 def test_wrong_input_is_told(wrong: dict[str, int], said: str):
     with pytest.raises(InputError, match=said):
         forgery.measure(**wrong, environment=SMALL)
+
+
+def test_what_is_measured_is_kept_until_the_settings_change(data, tmp_path: Path, monkeypatch):
+    calls = []
+    told = {**data, "asked": forgery.QUESTIONS, "environment": dict(forgery.ENVIRONMENT)}
+    monkeypatch.setattr(forgery, "measure", lambda: calls.append(1) or told)
+    root = tmp_path / "mini"
+    assert forgery.kept(root) == forgery.kept(root) == told
+    assert len(calls) == 1
+    (root / forgery.FILE).write_text(json.dumps({**told, "adversaries": ["document-copier"]}))
+    assert forgery.kept(root) == told
+    assert len(calls) == 2
+
+
+def test_a_damaged_file_is_told(tmp_path: Path):
+    (tmp_path / forgery.FILE).write_text('{"seed": 0, "agen')
+    with pytest.raises(InputError, match=r"forgery\.json cannot be read"):
+        forgery.kept(tmp_path)
