@@ -41,8 +41,8 @@ class Arm:
     name: str
     title: str
     demonstrator: Demonstrator = Demonstrator()
-    reward: str | Mapping[str, Any] = "autorefine"
-    env_options: Mapping[str, Any] = field(default_factory=dict)
+    reward: str | Mapping[str, Any] = field(default="autorefine", hash=False)
+    env_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Of training and, unless a condition says otherwise, of the test."""
     size: ModelSize = "usual"
     untrained: Literal["", "direct", "naive-rag"] = ""
@@ -137,7 +137,7 @@ class Condition:
     """How a trained policy is tested."""
 
     name: str
-    env_options: Mapping[str, Any] = field(default_factory=dict)
+    env_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     context: Literal["full", "refined"] = "full"
     """`refined`: documents leave the context once they are refined."""
     before: bool = False
