@@ -132,7 +132,8 @@ def _how(facts: Mapping[str, Any]) -> str:
 HOW_TO_READ = (
     "Means are over seeds, each of which is a mean over the test questions; in brackets stands the "
     "95 % interval over the seeds (Student's t). Dots in the pictures are seeds, bands their "
-    "range. Arms are compared seed by seed, each with its own warm start, and question by question; "
+    "range. Arms are compared seed by seed, each with a warm start of its own, and question by "
+    "question; "
     "p-values come from flipping signs at random, of the seeds' differences (with five seeds no "
     "less than 0.0625) and of the questions'. A claim is *shown* where the interval over the seeds "
     "leaves 0 out on its side and the questions' p-value is below 0.05, *opposite* on the other "

@@ -92,7 +92,7 @@ def _claims(results: Results) -> tuple[Claim, ...]:
     for better, worse in (("search_r1", "single"), ("single", "direct")):
         claims.append(
             difference_claim(
-                f"{title(better)} answers more than {title(worse)}".capitalize(),
+                f"{title(better)[0].upper()}{title(better)[1:]} answers more than {title(worse)}",
                 "main table",
                 f"{rows[better][-1]:.3f} against {rows[worse][-1]:.3f}",
                 results.difference(better, worse, "em"),

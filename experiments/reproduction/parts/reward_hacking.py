@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.reproduction import forgery
 from experiments.reproduction.arms import AS_TRAINED
 from experiments.reproduction.parts.base import Findings, Part, Table, difference_claim
 from experiments.reproduction.results import Results
-from refine_env.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +30,7 @@ MEASURES = {
 
 def find(results: Results) -> Findings:
     """Scripted adversaries under every preset; policies trained under two of them."""
-    scripted = _scripted(results.place.root)
+    scripted = forgery.kept(results.place.root)
     tables = (
         Table(
             "Policies by the reward of training, test questions",
@@ -77,16 +73,6 @@ def find(results: Results) -> Findings:
         ),
     )
     return Findings(tables, claims, {"scripted": scripted}, forgery.section(scripted))
-
-
-def _scripted(root: Path) -> Mapping[str, Any]:
-    """What scripted agents earn; measured once."""
-    path = root / "forgery.json"
-    if not path.is_file():
-        root.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(forgery.measure(), indent=1) + "\n")
-    measured: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return measured
 
 
 def draw(findings: Findings, figure: Figure) -> None:
