@@ -19,12 +19,13 @@ from agents.models import load_policy
 from agents.rollout import Codec
 from agents.tracking import code_version
 from experiments.evaluation.config import differences
-from experiments.inputs import InputError, input_errors
+from experiments.inputs import InputError, dataset_of, input_errors
 from experiments.reproduction.arms import ARMS, CONDITIONS, Arm, Condition, Run
-from experiments.reproduction.scales import Scale, TestSet
+from experiments.reproduction.scales import QuestionSet, Scale
 from experiments.reproduction.warm_starts import Imitator
 from experiments.train import train
 from experiments.train_config import TrainConfig, load_config
+from refine_env.datasets.catalog import MINIWIKI
 from refine_env.files import write_whole
 from refine_env.rewards import episode_scores
 from refine_env.serialization import save_episodes
@@ -151,10 +152,10 @@ def _test(place: Place, run: Run, config: TrainConfig, condition: Condition) -> 
 
 
 def _held_out(
-    config: TrainConfig, scale: Scale, arm: Arm, condition: Condition, test: TestSet
+    config: TrainConfig, scale: Scale, arm: Arm, condition: Condition, test: QuestionSet
 ) -> HeldOut:
     options = {**scale.options(arm, condition), **test.env_options}
-    if not test.env.startswith("AutoRefine-MiniWiki"):
+    if dataset_of(test.env) != MINIWIKI:
         options.pop("noise", None)
     tested = replace(config, env=test.env, env_options=options)
     with input_errors():

@@ -41,7 +41,7 @@ class WarmStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestSet:
+class QuestionSet:
     """Questions to test on."""
 
     env: str
@@ -62,8 +62,8 @@ class Scale:
     """Changes of it, as `key=value`."""
     env_options: Mapping[str, Any]
     """Of training and test."""
-    tests: tuple[TestSet, ...]
-    noisy_test: TestSet | None = None
+    tests: tuple[QuestionSet, ...]
+    noisy_test: QuestionSet | None = None
     """What noise is measured on, where `tests` know none."""
     policies: Mapping[ModelSize, str] = field(default_factory=dict)
     """Size -> hub name, where there is no warm start."""
@@ -83,7 +83,7 @@ class Scale:
             options["protocol"] = arm.demonstrator.protocol
         return {**options, **(condition.env_options if condition else {})}
 
-    def tested_on(self, condition: Condition) -> Sequence[TestSet]:
+    def tested_on(self, condition: Condition) -> Sequence[QuestionSet]:
         """The test sets of a condition."""
         if "noise" in condition.env_options and self.noisy_test is not None:
             return (self.noisy_test,)
@@ -106,7 +106,7 @@ MINI = Scale(
         "grpo.keep_checkpoints=1",
     ),
     env_options={"hops": [1, 2, 3], "max_turns": 5},
-    tests=(TestSet(env="AutoRefine-MiniWiki-v0", questions=600),),
+    tests=(QuestionSet(env="AutoRefine-MiniWiki-v0", questions=600),),
     warm_start=WarmStart(
         sizes={
             "small": TinyModel(layers=2, hidden=32),
@@ -138,7 +138,7 @@ FULL = Scale(
     overrides=(),
     env_options={"max_turns": 6},
     tests=tuple(
-        TestSet(
+        QuestionSet(
             env=f"AutoRefine-{name}-v0",
             env_options={"retriever": "http://127.0.0.1:8000"},
             questions=1_000_000,
@@ -146,7 +146,9 @@ FULL = Scale(
         )
         for name in _SEVEN
     ),
-    noisy_test=TestSet(env="AutoRefine-MiniWiki-v0", env_options={"level": "full"}, questions=2000),
+    noisy_test=QuestionSet(
+        env="AutoRefine-MiniWiki-v0", env_options={"level": "full"}, questions=2000
+    ),
     policies={
         "small": "Qwen/Qwen2.5-0.5B",
         "usual": "Qwen/Qwen2.5-3B",
