@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agents.factory import PROTOCOL_FILE, TINY, model_folder
 from experiments.reproduction.arms import Arm, Condition, ModelSize, ProtocolName
 
 PROTOCOLS = Path(__file__).parent / "protocols"
@@ -90,9 +91,6 @@ class Scale:
         return self.tests
 
 
-_TINY = Path("agents/assets/tiny/protocol.toml")
-_ROOT = Path(__file__).parents[2]
-
 MINI = Scale(
     name="mini",
     config=dict.fromkeys(("autorefine", "search_r1", "research"), "demo"),
@@ -114,7 +112,7 @@ MINI = Scale(
             "large": TinyModel(layers=4, hidden=96),
         },
         protocols={
-            "autorefine": _ROOT / _TINY,
+            "autorefine": Path(model_folder(TINY)) / PROTOCOL_FILE,
             "search_r1": PROTOCOLS / "search-r1-tiny.toml",
             "research": PROTOCOLS / "research-tiny.toml",
         },
