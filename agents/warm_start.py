@@ -140,13 +140,13 @@ def _facts_read(
     return read
 
 
-def pretrain(model: Any, tokenizer: Any, steps: int, seed: int) -> None:
-    """Teach a model of random weights to copy, in place."""
+def pretrain(model: Any, tokenizer: Any, steps: int, seed: int, *, quiet: bool = False) -> None:
+    """Teach a model of random weights to copy, in place. `quiet` prints no losses."""
     generator = np.random.default_rng([seed, 0])
     features = copying_features(steps * 32, len(tokenizer), generator)
     settings = SFTSettings(steps=steps, learning_rate=3e-3, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        train_sft(model, tokenizer, features, settings, folder)
+        train_sft(model, tokenizer, features, settings, folder, quiet=quiet)
 
 
 def imitate(
@@ -160,9 +160,10 @@ def imitate(
     hops: Sequence[int] | None = None,
     habits: Habits = Habits(),
     micro_batch: int | None = None,
+    quiet: bool = False,
 ) -> None:
     """Teach a model what the scripted policy does on every question of the worlds of these seeds,
-    in place. The same seed gives the same episodes in every protocol.
+    in place. The same seed gives the same episodes in every protocol. `quiet` prints no losses.
     """
     codec, features = Codec(tokenizer), []
     for world_seed in worlds:
@@ -175,7 +176,7 @@ def imitate(
         steps=steps, seed=seed, group_by_length=micro_batch is not None, micro_batch=micro_batch
     )
     with tempfile.TemporaryDirectory() as folder:
-        train_sft(model, tokenizer, features, settings, folder)
+        train_sft(model, tokenizer, features, settings, folder, quiet=quiet)
 
 
 def make(output_dir: Path, *, seed: int, worlds: int, copy_steps: int, episode_steps: int) -> None:

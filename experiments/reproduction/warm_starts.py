@@ -65,7 +65,7 @@ def make_base(base: Base, settings: WarmStart, root: Path) -> None:
         hidden=shape.hidden,
         context=settings.context,
     )
-    pretrain(model, tokenizer, settings.copy_steps, BASE_SEED)
+    pretrain(model, tokenizer, settings.copy_steps, BASE_SEED, quiet=True)
     with whole_folder(base.folder(root)) as folder:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
@@ -90,6 +90,7 @@ def make_imitator(imitator: Imitator, settings: WarmStart, root: Path) -> None:
             notes_as_thoughts=imitator.demonstrator.notes_as_thoughts,
         ),
         micro_batch=settings.micro_batch,
+        quiet=True,
     )
     with whole_folder(imitator.folder(root)) as folder:
         model.save_pretrained(folder, safe_serialization=True)
