@@ -76,7 +76,7 @@ def train_sft(
 
     micro_batch = settings.micro_batch or settings.batch_size
     if settings.group_by_length:
-        features = [features[i] for i in _order_by_length(features, settings)]
+        features = [features[i] for i in order_by_length(features, settings)]
     config = SFTConfig(
         output_dir=str(output_dir),
         max_steps=settings.steps,
@@ -113,7 +113,7 @@ def train_sft(
     return float(trainer.train().training_loss)
 
 
-def _order_by_length(features: Sequence[dict[str, list[int]]], settings: SFTSettings) -> list[int]:
+def order_by_length(features: Sequence[dict[str, list[int]]], settings: SFTSettings) -> list[int]:
     """An order for all steps: batches at random, epoch after epoch, each sorted by length."""
     generator = np.random.default_rng([settings.seed, 1])
     wanted = settings.steps * settings.batch_size

@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from agents.rollout import Rollout
-from agents.sft import IGNORED_LABEL, SFTSettings, rollout_features, train_sft
+from agents.sft import (
+    IGNORED_LABEL,
+    SFTSettings,
+    order_by_length,
+    rollout_features,
+    train_sft,
+)
 from refine_env.config import Components
 from tests.policies import random_model, word_tokenizer
 
@@ -64,3 +70,37 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
         runs.append(model.get_input_embeddings().weight.detach().clone())
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
+
+
+def rows_of(lengths: list[int]) -> list[dict[str, list[int]]]:
+    rows = [[5 + place % 9 for place in range(length)] for length in lengths]
+    return [{"input_ids": row, "labels": row} for row in rows]
+
+
+def test_batches_stay_random_and_only_their_rows_are_sorted_by_length() -> None:
+    features = rows_of([3, 9, 4, 8, 5, 7, 6, 2])
+    settings = SFTSettings(steps=6, batch_size=4, seed=1)
+    order = order_by_length(features, settings)
+    assert len(order) == 24
+    for epoch in (order[:8], order[8:16], order[16:]):
+        assert sorted(epoch) == list(range(8))
+    lengths = [len(features[place]["input_ids"]) for place in order]
+    batches = [lengths[start : start + 4] for start in range(0, 24, 4)]
+    assert all(batch == sorted(batch) for batch in batches)
+    assert len({tuple(batch) for batch in batches}) > 1
+    assert order == order_by_length(features, settings)
+    assert order != order_by_length(features, SFTSettings(steps=6, batch_size=4, seed=2))
+
+
+def test_grouping_by_length_changes_no_gradient(tmp_path: Path) -> None:
+    features = rows_of([3, 9, 4, 8, 5, 7, 6, 2])
+    outcomes = []
+    for micro_batch in (4, 2, 1):
+        model = random_model(TOKENIZER, layers=1)
+        settings = SFTSettings(
+            steps=2, batch_size=4, micro_batch=micro_batch, group_by_length=True, learning_rate=1e-3
+        )
+        loss = train_sft(model, TOKENIZER, features, settings, tmp_path, quiet=True)
+        outcomes.append([loss, *losses(model, [5, 5, 7, 9])])  # Adam blows up the last bits
+    assert outcomes[1] == pytest.approx(outcomes[0], rel=1e-3)
+    assert outcomes[2] == pytest.approx(outcomes[0], rel=1e-3)
