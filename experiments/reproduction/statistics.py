@@ -138,6 +138,17 @@ def verdict_of(difference: Difference, expected: Literal[-1, 1] = 1) -> Verdict:
     return "shown" if difference.direction == expected else "opposite"
 
 
+def no_worse_verdict(difference: Difference, margin: float) -> Verdict:
+    """`shown` where the whole interval over seeds lies above -margin, `opposite` where it lies
+    below: a test of non-inferiority.
+    """
+    if difference.low is None or difference.high is None:
+        return "not shown"
+    if difference.low > -margin:
+        return "shown"
+    return "opposite" if difference.high < -margin else "not shown"
+
+
 def told(value: Mean | Difference, digits: int = 3) -> str:
     """The value with its interval, in short."""
     sign = "+" if isinstance(value, Difference) else ""

@@ -23,6 +23,7 @@ from experiments.reproduction.statistics import (
     difference_of,
     difference_of_gains,
     mean_of,
+    no_worse_verdict,
     verdict_of,
 )
 from experiments.reproduction.writing import NOTES, write_part, write_report
@@ -123,6 +124,14 @@ def test_a_verdict_needs_seeds_and_questions_to_agree(
 
 def test_a_single_seed_shows_nothing() -> None:
     assert verdict_of(difference_of(np.ones((1, 50)), np.zeros((1, 50)))) == "not shown"
+
+
+def test_nothing_lost_means_an_interval_above_the_margin() -> None:
+    base = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+    assert no_worse_verdict(difference_of(base, base), 0.05) == "shown"
+    assert no_worse_verdict(difference_of(base - 0.5, base), 0.05) == "opposite"
+    noisy = base + np.array([[0.3], [-0.3], [0.0]])
+    assert no_worse_verdict(difference_of(noisy, base), 0.05) == "not shown"
 
 
 def test_gains_on_two_sets_of_questions_are_compared_by_seed() -> None:
