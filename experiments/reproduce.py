@@ -76,28 +76,25 @@ def run(config: ReproduceConfig, console: Console | None = None) -> None:
     if config.dry_run:
         _preview(config, console)
         return
-    place.root.mkdir(parents=True, exist_ok=True)
-    with lock_folder(place.root, "reproduction"):
-        for name in config.names:
-            part = PARTS[name]
-            _announce(place, part.wanted(seeds), name, console)
-            carry_out(place, part.wanted(seeds), config.workers or os.cpu_count() or 1, console)
-            findings = write_part(part, Results(place, seeds), config.report / name)
-            _tell(part.title, findings.claims, console)
-            write_report(config.report, TITLES[config.scale])
+    workers = config.workers or os.cpu_count() or 1
+    for name in config.names:
+        part = PARTS[name]
+        wanted = part.wanted(seeds)
+        left = sum(map(len, missing(place, wanted)))
+        _announce(name, len(wanted), left, console)
+        if left:
+            place.root.mkdir(parents=True, exist_ok=True)
+            with lock_folder(place.root, "reproduction"):
+                carry_out(place, wanted, workers, console)
+        findings = write_part(part, Results(place, seeds), config.report / name)
+        _tell(part.title, findings.claims, console)
+        write_report(config.report, TITLES[config.scale])
     console.print(f"report {config.report / 'report.html'}", soft_wrap=True)
 
 
-def _announce(
-    place: Place, wanted: dict[Run, tuple[Condition, ...]], name: str, console: Console
-) -> None:
-    stages = missing(place, wanted)
-    left = sum(map(len, stages))
-    console.print(
-        f"{name}: {len(wanted)} runs, "
-        + (f"{left} pieces of work are missing" if left else "all of them are there"),
-        highlight=False,
-    )
+def _announce(name: str, runs: int, left: int, console: Console) -> None:
+    told = f"{left} pieces of work are missing" if left else "all of them are there"
+    console.print(f"{name}: {runs} runs, {told}", highlight=False)
 
 
 def _tell(title: str, claims: Sequence[object], console: Console) -> None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # not on Windows; there, what killed processes left stays
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -102,6 +108,44 @@ def remove_parts(folder: Path) -> None:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """A new folder beside `place`, which is removed with all that is in it when the block ends.
+
+    Those that killed processes left there are removed first; any number of processes may have one.
+    """
+    prefix = f".{place.name}.new-"
+    with ExitStack() as stack:
+        with _locked(place.parent):
+            for left in place.parent.glob(f"{prefix}*"):
+                with _locked(left, wait=False) as is_ours:
+                    if is_ours:
+                        shutil.rmtree(left, ignore_errors=True)
+            made = tempfile.TemporaryDirectory(prefix=prefix, dir=place.parent)
+            scratch = Path(stack.enter_context(made))
+            stack.enter_context(_locked(scratch))  # as long as this process lives
+        yield scratch
+
+
+@contextmanager
+def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Keep others who ask out of the folder; whether that is done. Without `wait` it is not where
+    another one is in it.
+    """
+    if fcntl is None:
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    locked = False
+    try:
+        with suppress(OSError):  # another one has it, or the file system knows no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            locked = True
+        yield locked
+    finally:
+        os.close(handle)
 
 
 def _sync_names(folder: Path) -> None:

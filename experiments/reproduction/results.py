@@ -13,13 +13,14 @@ import numpy as np
 
 from agents.tracking import read_metrics
 from experiments.inputs import InputError
-from experiments.reproduction.arms import AS_TRAINED, Condition, Run
+from experiments.reproduction.arms import AS_TRAINED, BEFORE, Condition, Run
 from experiments.reproduction.runs import SCORES, SETTINGS, Place
 from experiments.reproduction.statistics import (
     Difference,
     Mean,
     Scores,
     difference_of,
+    difference_of_gains,
     mean_of,
 )
 
@@ -92,6 +93,20 @@ class Results:
         return difference_of(
             self.scores(first, metric, group, condition),
             self.scores(second, metric, group, second_condition or condition),
+        )
+
+    def gain(self, arm: str, metric: str, group: str = "all") -> Difference:
+        """What training added."""
+        return self.difference(arm, arm, metric, group, AS_TRAINED, BEFORE)
+
+    def more_gained(self, first: str, second: str, metric: str, group: str = "all") -> Difference:
+        """How much more training added to the first arm than to the second."""
+        gains = [
+            tuple(self.scores(arm, metric, group, when) for when in (AS_TRAINED, BEFORE))
+            for arm in (first, second)
+        ]
+        return difference_of_gains(
+            (gains[0][0], gains[0][1]), (gains[1][0], gains[1][1]), paired=True
         )
 
     def groups(self, arm: str) -> list[str]:

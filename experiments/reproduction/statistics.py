@@ -86,9 +86,13 @@ def difference_of(first_SQ: Scores, second_SQ: Scores) -> Difference:
 
 
 def difference_of_gains(
-    gains_SQ: tuple[Scores, Scores], others_SQ: tuple[Scores, Scores]
+    gains_SQ: tuple[Scores, Scores], others_SQ: tuple[Scores, Scores], *, paired: bool = False
 ) -> Difference:
-    """How much more (first minus second) is on one set of questions than on another."""
+    """How much larger a gain (first minus second) is than another, seed by seed; `paired`: of the
+    same questions.
+    """
+    if paired:
+        return difference_of(gains_SQ[0] - gains_SQ[1], others_SQ[0] - others_SQ[1])
     here, there = (_by_seed(first) - _by_seed(second) for first, second in (gains_SQ, others_SQ))
     told = over_seeds((here - there).tolist())
     questions = gains_SQ[0].shape[1] + others_SQ[0].shape[1]

@@ -147,7 +147,7 @@ def _list_in_string(text: str, key: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
     raise ValueError(f"{key!r} starts like a list but cannot be read as one: {text:.80}")
 

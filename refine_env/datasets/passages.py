@@ -12,8 +12,6 @@ import json
 import logging
 import mmap
 import re
-import shutil
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from refine_env.files import replace_folder, scratch_folder
 from refine_env.types import Document
 
 logger = logging.getLogger(__name__)
@@ -161,8 +160,8 @@ def build_store(
     Raises `ValueError` for no documents, and for an id that occurs twice.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        new = Path(scratch) / "new"
+    with scratch_folder(folder) as scratch:
+        new = scratch / "new"
         new.mkdir()
         fingerprint = _write(new, documents)
         files = {path.name: path.stat().st_size for path in sorted(new.iterdir())}
@@ -174,9 +173,8 @@ def build_store(
             "files": files,
         }
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():  # of another source, damaged, or made by another process meanwhile
-            shutil.rmtree(folder)
-        new.replace(folder)
+        # What is there is of another source, damaged, or made by another process meanwhile.
+        replace_folder(new, folder)
     logger.info("%d passages in %s", manifest["count"], folder)
     return open_store(folder)
 

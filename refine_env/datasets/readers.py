@@ -145,7 +145,8 @@ def read_triviaqa(fields: Fields) -> ParsedQuestion:
     answer = fields.get("Answer")
     if not isinstance(answer, Mapping):
         raise ValueError("no gold answer: 'Answer' must be an object with Value and Aliases")
-    found = [answer.get("Value", ""), *strings(answer.get("Aliases", []), "Aliases")]
+    found = strings(answer.get("Value", ""), "Value", lists_in_strings=False)
+    found += strings(answer.get("Aliases", []), "Aliases")
     plain = {key: fields[key] for key in ("Question", "QuestionId") if key in fields}
     return parse_common({**plain, "answers": list(unique_answers(found, "Answer"))})
 
@@ -173,7 +174,10 @@ def _title_supports(fields: Fields, found: tuple[Paragraph, ...]) -> list[Suppor
     """The supporting paragraphs in the order in which the facts name them."""
     facts = fields["supporting_facts"] or []
     if isinstance(facts, Mapping):
-        facts = list(zip(facts.get("title", ()), facts.get("sent_id", ()), strict=False))
+        columns = [facts.get(name, []) for name in ("title", "sent_id")]
+        if not all(isinstance(column, list) for column in columns):
+            raise ValueError("'supporting_facts' must hold the lists 'title' and 'sent_id'")
+        facts = list(zip(*columns, strict=False))
     if not isinstance(facts, list):
         raise ValueError(f"'supporting_facts' must be a list, got {facts!r:.80}")
     for fact in facts:
@@ -199,12 +203,17 @@ def _in_hop_order(parsed: ParsedQuestion, supports: list[Support]) -> tuple[Supp
 
 
 def _by_index(fields: Fields, found: tuple[Paragraph, ...]) -> dict[Any, Paragraph]:
-    entries = fields.get("paragraphs") or ()
-    return {
-        entry.get("idx", place): paragraph
-        for place, (entry, paragraph) in enumerate(zip(entries, found, strict=False))
-        if isinstance(entry, Mapping)
-    }
+    entries = fields.get("paragraphs")
+    by_index: dict[Any, Paragraph] = {}
+    if not isinstance(entries, list):  # they came as `context`
+        return by_index
+    for place, (entry, paragraph) in enumerate(zip(entries, found, strict=False)):
+        if isinstance(entry, Mapping):
+            index = place if entry.get("idx") is None else entry["idx"]
+            if not isinstance(index, int | str):
+                raise ValueError(f"the 'idx' of a paragraph must be a number, got {index!r:.80}")
+            by_index[index] = paragraph
+    return by_index
 
 
 def _step_support(step: Mapping[str, Any], by_index: dict[Any, Paragraph]) -> Support:

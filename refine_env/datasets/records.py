@@ -125,7 +125,7 @@ def _json_lines(
             continue
         try:
             value = decode(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             if number == 1 and kind_of(path) == ".json":
                 stream.seek(0)
                 yield from _json_object(path, stream, errors)
@@ -139,7 +139,9 @@ def _json_object(path: Path, stream: TextIO, errors: RecordErrors) -> Iterator[R
     """A file of one object over several lines: a record, or a list of them in `Data`."""
     try:
         value = json.load(stream)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is neither JSON nor JSON lines: {error}") from error
     yield from _objects(path, _listed(value) or [value], errors, 1)
 
@@ -189,7 +191,14 @@ def _mapped_array(
     for number, element in enumerate(elements, start=1):
         if number % _PAGES_EVERY == 1 and hasattr(mmap, "MADV_DONTNEED"):
             mapping.madvise(mmap.MADV_DONTNEED)  # what was read need not stay in memory
-        yield from _objects(path, [decode(element)], errors, number)
+        try:
+            value = decode(element)
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError) as error:
+            errors.add(place_of(path, number), f"not JSON: {error}")
+            continue
+        yield from _objects(path, [value], errors, number)
 
 
 _fast = msgspec.json.Decoder()
@@ -212,7 +221,7 @@ def _decoder(shape: type[msgspec.Struct] | None) -> Decode:
 
 def _decode(text: str | msgspec.Raw) -> Any:
     """JSON as a value. Raises as `json.loads` does, which also reads what msgspec refuses: NaN and
-    surrogates that stand alone.
+    surrogates that stand alone. A number of thousands of digits is a plain `ValueError`.
     """
     try:
         return _fast.decode(text)
@@ -231,7 +240,7 @@ def _json_array(path: Path, stream: TextIO, errors: RecordErrors) -> Iterator[Re
         value, end, failure = None, len(text), None
         try:
             value, end = decode(text, position)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             failure = error
         # A value that touches the end of what was read may go on: read more and parse it again.
         if end == len(text):
@@ -265,13 +274,29 @@ def _table(path: Path, stream: TextIO, errors: RecordErrors, delimiter: str) -> 
 def _parquet(path: Path) -> Iterator[Record]:
     try:
         import pyarrow.parquet as parquet
+        from pyarrow.lib import ArrowException
     except ImportError as error:
         raise ImportError(
             f"reading {path.name} needs pyarrow: pip install 'refine-env[data]'"
         ) from error
     number = 0
-    with parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1000):
-            for row in batch.to_pylist():
-                number += 1
-                yield Record(path, number, row)
+    try:
+        with parquet.ParquetFile(_unpacked(path)) as file:
+            for batch in file.iter_batches(batch_size=1000):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Record(path, number, row)
+    except FileNotFoundError:
+        raise
+    except (ArrowException, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise ValueError(f"{path} cannot be read after record {number}: {reason}") from error
+
+
+def _unpacked(path: Path) -> Any:
+    """The file itself; what is in it, in memory, where it is packed."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return path
+    with gzip.open(path) as packed:
+        return io.BytesIO(packed.read())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ Key = tuple[str, int]
 """A normalised query and how many documents were asked for."""
 
 _APPLICATION = 0x52465131  # in the file's header: it is ours
+_CHECKSUM = 16  # hexadecimal digits
 _ENTRY_BYTES = 200  # about what an entry costs besides its contents
 
 
@@ -188,16 +190,13 @@ class AnswerFile:
                 sql = "SELECT documents FROM answers WHERE index_id = ? AND query = ? AND k = ?"
                 row = connection.execute(sql, self._row(key)).fetchone()
                 if row is not None:
-                    found[key] = tuple(Document(*fields) for fields in json.loads(row[0]))
+                    found[key] = _unpacked(key, row[0])
         except (sqlite3.Error, ValueError, TypeError) as error:
             self._warn(error)
         return found
 
     def put(self, answers: dict[Key, tuple[Document, ...]]) -> None:
-        rows = [
-            (*self._row(key), json.dumps([(d.id, d.title, d.text, d.score) for d in documents]))
-            for key, documents in answers.items()
-        ]
+        rows = [(*self._row(key), _packed(key, documents)) for key, documents in answers.items()]
         oldest = "(SELECT max(rowid) FROM answers) - ?"
         try:
             with self._open() as connection:
@@ -233,6 +232,25 @@ class AnswerFile:
         if not self._warned:
             self._warned = True
             logger.warning("%s does not work, searching without it: %s", self.path, error)
+
+
+def _packed(key: Key, documents: Iterable[Document]) -> str:
+    """The answer as JSON behind a checksum of it and of the query: SQLite has none."""
+    text = json.dumps([(d.id, d.title, d.text, d.score) for d in documents])
+    return _checksum(key, text) + text
+
+
+def _unpacked(key: Key, packed: Any) -> tuple[Document, ...]:
+    """Raises `ValueError` for what `_packed` did not write for this query."""
+    checksum, text = str(packed)[:_CHECKSUM], str(packed)[_CHECKSUM:]
+    if checksum != _checksum(key, text):
+        raise ValueError("an answer is not what was written")
+    return tuple(Document(*fields) for fields in json.loads(text))
+
+
+def _checksum(key: Key, text: str) -> str:
+    content = f"{json.dumps(key)}{text}".encode()
+    return hashlib.blake2b(content, digest_size=_CHECKSUM // 2).hexdigest()
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

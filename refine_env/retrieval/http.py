@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -15,9 +16,11 @@ from refine_env.backoff import wait_before
 from refine_env.retrieval.base import RetrieverError, check_search
 from refine_env.retrieval.replicas import Replica, Replicas, httpcore, post
 from refine_env.retrieval.wire import (
+    CHECK_HEADER,
     MAX_QUERIES,
     MAX_QUERY_CHARS,
     TOKEN_VARIABLE,
+    check_of,
     clean,
     read_entry,
 )
@@ -166,6 +169,10 @@ class HttpRetriever:
             replica.answered()
         if status != 200:
             _raise_for(status, answered, content, replica.url, count)
+        # The published servers send no check: their answers are held to their shape alone.
+        check = answered.get(CHECK_HEADER.lower())
+        if check is not None and check != check_of(zlib.crc32(body), content):
+            raise _AttemptError("the answer to another request, or one changed on its way")
         try:
             return _read_answer(content, count, k)
         except (ValueError, RecursionError) as error:

@@ -52,11 +52,30 @@ class _Stream(httpcore.NetworkStream):
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
+        self._head = bytearray()
+        self._after_head: int | None = None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        data = self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        if self._after_head is not None:
+            self._after_head += len(data)
+            return data
+        start = max(0, len(self._head) - 3)
+        self._head += data
+        end = self._head.find(b"\r\n\r\n", start)
+        if end >= 0:
+            self._after_head = len(self._head) - end - 4
+        return data
+
+    def ends_with(self, body_bytes: int) -> bool:
+        """Whether nothing has come after an answer with a body of so many bytes. False where that
+        is not known, as with an answer in chunks.
+        """
+        return self._after_head == body_bytes
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._head.clear()
+        self._after_head = None
         for start in range(0, len(buffer), _WRITE_BYTES):
             part = buffer[start : start + _WRITE_BYTES]
             self._inner.write(part, _left(timeout, httpcore.WriteTimeout))
@@ -180,6 +199,9 @@ def post(
                 size += len(part)
                 if size > most:
                     raise ValueError(f"the answer has more than {most} bytes")
+            stream = response.extensions.get("network_stream")
+            if isinstance(stream, _Stream) and not stream.ends_with(size):
+                stream.close()  # httpcore would take what lies there for the next answer
             answered = {
                 name.decode("latin-1").lower(): value.decode("latin-1")
                 for name, value in response.headers

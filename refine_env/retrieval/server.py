@@ -9,11 +9,13 @@ import logging
 import os
 import socket
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from refine_env.retrieval.base import Retriever
 from refine_env.retrieval.service import Refusal, ServerConfig, Service, encode
-from refine_env.retrieval.wire import TOKEN_VARIABLE
+from refine_env.retrieval.wire import CHECK_HEADER, TOKEN_VARIABLE, check_of
 
 try:
     import uvicorn
@@ -22,6 +24,7 @@ try:
     from starlette.responses import Response
     from starlette.routing import Route
     from starlette.types import ASGIApp, Receive, Scope, Send
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 except ImportError as error:
     raise ImportError(
         f"the server needs {error.name}, which is not installed: pip install 'refine-env[serve]'"
@@ -64,9 +67,12 @@ def create_app(
             _check_token(request, token)
             if service.retriever is None:
                 raise Refusal(503, "the index is still loading")
-            keys = service.keys(await _read_body(request, service.config))
+            body = await _read_body(request, service)
+            keys, request_crc = service.keys(body), zlib.crc32(body)
+            del body  # it may be large, and the answer may take its time
             answers = await service.answers(keys)
-            response = _json(b'{"result":[' + b",".join(answers) + b"]}")
+            answer = b'{"result":[' + b",".join(answers) + b"]}"
+            response = _json(answer, headers={CHECK_HEADER: check_of(request_crc, answer)})
         except Refusal as refusal:
             response = _refused(refusal)
         except ClientDisconnect:
@@ -139,6 +145,7 @@ def serve(
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
+                http=_connections(config.idle_seconds),
                 log_level="warning",
                 access_log=False,
                 server_header=False,
@@ -154,8 +161,39 @@ def serve(
         raise failures[0]
 
 
-async def _read_body(request: Request, config: ServerConfig) -> bytes:
-    most = config.max_body_bytes
+def _connections(idle_seconds: float) -> type[asyncio.Protocol]:
+    """uvicorn's connections, of which those that only stay are closed: it bounds the time between
+    two requests, but waits for ever for a first one, for a head that has begun, and for a client
+    that does not read. Each of them would take one of `max_connections`.
+    """
+    base: Any = AutoHTTPProtocol
+
+    class Connection(base):
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            self._look_again((None, 0))
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self._look.cancel()
+            super().connection_lost(error)
+
+        def _look_again(self, before: tuple[Any, int]) -> None:
+            self._look = self.loop.call_later(idle_seconds, self._close_if_idle, before)
+
+        def _close_if_idle(self, before: tuple[Any, int]) -> None:
+            waits = self.cycle is None or self.cycle.response_complete
+            unread = self.transport.get_write_buffer_size()
+            now = (self.cycle if waits or unread else object(), unread)
+            if now == before:
+                self.transport.abort()
+            else:
+                self._look_again(now)
+
+    return Connection
+
+
+async def _read_body(request: Request, service: Service) -> bytes:
+    most, most_arriving = service.config.max_body_bytes, service.config.max_arriving_bytes
     too_large = Refusal(413, f"the request has more than {most} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most:
@@ -163,14 +201,20 @@ async def _read_body(request: Request, config: ServerConfig) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(config.body_seconds):
+        async with asyncio.timeout(service.config.body_seconds):
             async for part in request.stream():
                 parts.append(part)
                 size += len(part)
+                service.arriving_bytes += len(part)
                 if size > most:
                     raise too_large
+                # Alone it is taken whatever its size, or it never would be.
+                if service.arriving_bytes > max(most_arriving, size):
+                    raise Refusal(503, "the server is busy: too much is arriving")
     except TimeoutError:
         raise Refusal(408, "the request took too long to arrive") from None
+    finally:
+        service.arriving_bytes -= size
     return b"".join(parts)
 
 

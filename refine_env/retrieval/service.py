@@ -41,8 +41,12 @@ class ServerConfig:
     """Queries in a request."""
     max_query_chars: int = MAX_QUERY_CHARS
     """Characters of a query."""
+    max_documents: int = 2**16
+    """Queries in a request times `topk`: the answer is in memory as a whole."""
     max_body_bytes: int = 64 * 2**20
     """Bytes of a request."""
+    max_arriving_bytes: int = 2**28
+    """Bytes of requests that have come in part; beyond it requests get a 503 and come again."""
     max_batch: int = 256
     """Queries in one call of the engine."""
     max_waiting: int = 8192
@@ -53,6 +57,9 @@ class ServerConfig:
     """Memory for answers; 0 keeps none."""
     body_seconds: float = 30.0
     """A request that takes longer to arrive is dropped."""
+    idle_seconds: float = 30.0
+    """A connection that brings no request, or takes nothing of its answer, for as long as this is
+    closed, at twice as long at the latest."""
     stop_seconds: int = 10
     """How long requests under way may take when the server is told to stop."""
 
@@ -107,6 +114,7 @@ class Service:
             lambda size: self.counters.batches.observe(size),
         )
         self.index_id = ""
+        self.arriving_bytes = 0
 
     async def load(self, build: Callable[[], Retriever]) -> None:
         """Build the engine and search once, as the first search of many takes seconds; the server
@@ -161,6 +169,13 @@ class Service:
         k = config.default_topk if asked.topk is None else asked.topk
         if not 1 <= k <= config.max_topk:
             raise Refusal(400, f"topk must be from 1 to {config.max_topk}, got {k}")
+        if len(queries) * k > config.max_documents and len(queries) > 1:
+            raise Refusal(
+                413,
+                f"{len(queries)} queries with topk {k}, at most {config.max_documents} documents "
+                "are given in an answer",
+                max_queries=max(1, config.max_documents // k),
+            )
         return [Key(normalize_query(query), k, asked.return_scores) for query in queries]
 
     def gauges(self) -> dict[str, tuple[str, float]]:

@@ -1,6 +1,7 @@
 """Saved indexes: a folder with a manifest, the passages and the engine's files, whole or not there.
 
-    manifest.json   format, engine, parameters, corpus, library versions, the size of every file
+    manifest.json   format, engine, parameters, corpus, library versions, the size and a checksum of
+                    every file
     passages/       the corpus as a `PassageStore`; an engine names a passage by its place there
     ...             what the engine wrote
 
@@ -9,11 +10,12 @@ The corpus may stay where it is: a passage store is linked, not copied, where th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,10 +24,14 @@ from typing import Any
 from refine_env.datasets import passages
 from refine_env.datasets.corpora import Corpus
 from refine_env.datasets.passages import PassageStore, build_store, open_store
+from refine_env.files import scratch_folder
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 PASSAGES = "passages"
+CHECKED_BYTES = 64_000_000
+"""Size of an index up to which the contents of its files are checked whenever it is opened, which
+takes about a tenth of a second. Of a larger one only the sizes are; `check_files` reads it all."""
 
 
 class IndexWriter:
@@ -44,7 +50,8 @@ class IndexWriter:
         self.folder = Path(folder)
         self.engine = engine
         self._overwrite = overwrite
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._stack = ExitStack()
+        self._scratch: Path | None = None
         self._passages: PassageStore | None = None
 
     @property
@@ -52,7 +59,7 @@ class IndexWriter:
         """The folder to write into, on the same file system as the index's place."""
         if self._scratch is None:
             raise RuntimeError("an IndexWriter is written to inside its with block")
-        return Path(self._scratch.name) / "new"
+        return self._scratch / "new"
 
     @property
     def scratch(self) -> Path:
@@ -62,16 +69,13 @@ class IndexWriter:
     def __enter__(self) -> IndexWriter:
         check_place(self.folder, self._overwrite)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self._scratch = tempfile.TemporaryDirectory(
-            prefix=f".{self.folder.name}.", dir=self.folder.parent
-        )
+        self._scratch = self._stack.enter_context(scratch_folder(self.folder))
         self.path.mkdir()
         self.scratch.mkdir()
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._scratch is not None
-        self._scratch.cleanup()
+        self._stack.close()
         self._scratch = None
 
     def add_passages(self, corpus: Corpus) -> PassageStore:
@@ -121,6 +125,7 @@ class IndexWriter:
             "libraries": {name: metadata.version(name) for name in libraries},
             "extra": dict(extra or {}),
             "files": {path.relative_to(new).as_posix(): path.stat().st_size for path in files},
+            "checksums": {path.relative_to(new).as_posix(): _checksum(path) for path in files},
         }
         _write_json(new / MANIFEST, manifest)
         check_place(self.folder, self._overwrite)
@@ -223,7 +228,41 @@ def read_manifest(folder: Path, engine: str) -> dict[str, Any]:
         if actual != size:
             state = "is missing" if actual is None else f"has {actual} bytes, not {size}"
             raise ValueError(f"{folder}: {name} {state}; build the index again")
+    if sum(files.values()) <= CHECKED_BYTES:
+        _check_contents(folder, manifest)
     return manifest
+
+
+def check_files(folder: str | Path) -> None:
+    """Read every file of a saved index, of any size, and compare its contents with the manifest's.
+
+    Raises `FileNotFoundError` when there is no index, `ValueError` for a file that is not what was
+    written, and for an index of an earlier program, which noted no checksums.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    engine = json.loads(path.read_text(encoding="utf-8"))["engine"] if path.is_file() else ""
+    manifest = read_manifest(folder, engine)
+    if "checksums" not in manifest:
+        raise ValueError(f"{folder}: the index has no checksums; build it again to have them")
+    _check_contents(folder, manifest)
+
+
+def _check_contents(folder: Path, manifest: Mapping[str, Any]) -> None:
+    checksums = manifest.get("checksums", {})
+    if not isinstance(checksums, dict):
+        raise ValueError(f"{folder / MANIFEST} is not a manifest; build the index again")
+    for name in manifest["files"]:
+        if name in checksums and _checksum(folder / name) != checksums[name]:
+            raise ValueError(f"{folder}: {name} is not what was written; build the index again")
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_place(folder: Path, overwrite: bool) -> None:

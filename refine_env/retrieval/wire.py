@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zlib
 from typing import Any
 
 from refine_env.datasets.records import undouble_quotes
@@ -19,6 +20,15 @@ TOKEN_VARIABLE = "REFINE_ENV_TOKEN"
 MAX_QUERIES = 1024
 """Queries in a request: what a client sends at most and a server takes at most."""
 MAX_QUERY_CHARS = 8192
+CHECK_HEADER = "Refine-Env-Check"
+"""Comes with the answers of our server; see `check_of`."""
+
+
+def check_of(request_crc: int, answer: bytes) -> str:
+    """What was asked and what is answered, so that a client can tell an answer to another request,
+    and one that was changed on its way. Against accidents alone: anyone can work it out.
+    """
+    return f"{request_crc:08x}-{zlib.crc32(answer):08x}"
 
 
 def clean(text: str) -> str:
@@ -57,7 +67,7 @@ def read_entry(entry: Any) -> Document:
         document_id = hashlib.blake2b(f"{title}\n{text}".encode(), digest_size=8).hexdigest()
     if isinstance(document_id, bool) or not isinstance(document_id, str | int):
         raise ValueError(f"a document's id is {_kind(document_id)}, not a string or a number")
-    return Document(str(document_id), title, text, None if score is None else float(score))
+    return Document(clean(str(document_id)), title, text, None if score is None else float(score))
 
 
 def _title_and_text(fields: dict[str, Any]) -> tuple[str, str]:
@@ -77,7 +87,10 @@ def _title_and_text(fields: dict[str, Any]) -> tuple[str, str]:
 
 def _is_finite(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    try:
+        return number and math.isfinite(value)
+    except OverflowError:  # JSON has integers that no float can hold
+        return False
 
 
 def _kind(value: Any) -> str:

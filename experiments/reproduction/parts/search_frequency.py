@@ -49,7 +49,7 @@ def find(results: Results) -> Findings:
             "AutoRefine learns to search more",
             "search frequency",
             published["all"],
-            results.difference("autorefine", "autorefine", "searches", "all", AS_TRAINED, BEFORE),
+            results.gain("autorefine", "searches"),
         ),
         difference_claim(
             "It searches more for multi-hop questions than for single-hop ones",

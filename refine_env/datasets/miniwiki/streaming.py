@@ -26,9 +26,10 @@ def stream(
     """Write `corpus.jsonl`, `train.jsonl`, `dev.jsonl` and `test.jsonl` into the folder `path`.
 
     The world is that of `build` with the same arguments. One block of it, about 200 documents, is
-    in memory at a time. The files get their names when all is written; an interrupted call leaves
-    only files that end in `.part`. Returns how many lines each file has. The folder serves as
-    `data_dir` of the dataset `custom`.
+    in memory at a time. The files get their names when all is written: those of an older world go
+    first, then the corpus comes and the questions after it, so that an interrupted call leaves
+    nothing of two worlds, and questions never without their corpus. Returns how many lines each
+    file has. The folder serves as `data_dir` of the dataset `custom`.
     """
     folder = Path(path).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +45,8 @@ def stream(
             _write(files[part.split], [_question_record(q, evidence) for q in part.questions])
             lines[CORPUS] += len(part.documents)
             lines[part.split] += len(part.questions)
+    for name in reversed(names):
+        (folder / f"{name}.jsonl").unlink(missing_ok=True)
     for name in names:
         _part(folder, name).replace(folder / f"{name}.jsonl")
     return lines
