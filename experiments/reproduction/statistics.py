@@ -164,13 +164,13 @@ def told(value: Mean | Difference, digits: int = 3) -> str:
 
 
 def told_with_p(value: Difference) -> str:
-    """The difference with its interval and both p-values."""
-    text = f"{told(value)}, p {_p(value.p_seeds)} (seeds)"
-    return text if value.p_questions is None else f"{text}, {_p(value.p_questions)} (questions)"
+    """The difference with its interval and its p-values: of the seeds, and of the questions."""
+    known = [p for p in (value.p_seeds, value.p_questions) if p is not None]
+    return f"{told(value)}; p {', '.join(map(_p, known))}"
 
 
 def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
+    return f"{value:.2g}" if value >= 0.0001 else "< 0.0001"
 
 
 def plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from tests.faults.retrieval_limits import Finding, post
+from tests.faults.retrieval_limits import Finding, metric, post
 from tests.faults.retrieval_server import ServerProcess
 
 _MEGABYTE = 2**20
@@ -168,7 +168,7 @@ def _is_ended(connection: socket.socket) -> bool:
 
 
 def unread_answers(index: Path, questions: list[str], count: int) -> Finding:
-    """Requests whose large answers nobody reads."""
+    """Requests whose large answers nobody reads: worked out, and then?"""
     server = ServerProcess(index, idle_seconds=1.0)
     texts = (questions * 3)[:1000]
     body = json.dumps({"queries": texts, "topk": 60}).encode()
@@ -184,6 +184,8 @@ def unread_answers(index: Path, questions: list[str], count: int) -> Finding:
                 stack.enter_context(connection)
                 connection.sendall(head + body)
             until = time.monotonic() + 60
+            while metric(server, "request_seconds_count") <= count:
+                time.sleep(0.1)
             while server.sockets("ESTABLISHED") and time.monotonic() < until:
                 time.sleep(0.1)
             left = len(server.sockets("ESTABLISHED"))

@@ -216,7 +216,7 @@ def graceful_stop(index: Path, engine: Retriever, questions: list[str], count: i
     ]
     with ThreadPoolExecutor(count) as threads:
         waiting = [threads.submit(post, server, {"queries": [text]}) for text in asked]
-        while _metric(server, "queries_total") < count:
+        while metric(server, "queries_total") < count:
             time.sleep(0.01)
         under_way = sum(not answer.done() for answer in waiting)
         code = server.stop()
@@ -234,7 +234,8 @@ def graceful_stop(index: Path, engine: Retriever, questions: list[str], count: i
     )
 
 
-def _metric(server: ServerProcess, name: str) -> float:
+def metric(server: ServerProcess, name: str) -> float:
+    """A count out of `/metrics`."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
