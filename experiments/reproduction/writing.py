@@ -131,15 +131,14 @@ def _how(facts: Mapping[str, Any]) -> str:
 
 HOW_TO_READ = (
     "Means are over seeds, each of which is a mean over the test questions; in brackets stands the "
-    "95 % interval over the seeds (Student's t). Dots in the pictures are seeds, bands their "
-    "range. Arms are compared seed by seed, each with a warm start of its own, and question by "
-    "question; "
-    "p-values come from flipping signs at random: the first of the seeds' differences (with five "
-    "seeds no less than 0.0625), the second of the questions'. A claim is *shown* where the interval over the seeds "
-    "leaves 0 out on its side and the questions' p-value is below 0.05, *opposite* on the other "
-    "side, else *not shown*. Nothing is corrected for the number of claims. The last policy of a "
-    "run is tested, once, on questions that neither training nor warm start has seen; no setting "
-    "was chosen by them."
+    "95 % interval over the seeds (Student's t). Dots in the pictures are seeds, bands their range. "
+    "Arms are compared seed by seed, each with a warm start of its own, and question by question; "
+    "p-values come from flipping signs: the first of the seeds' differences (with five seeds no "
+    "less than 0.0625), the second of the questions'. A claim is *shown* where the interval over "
+    "the seeds leaves 0 out on its side and the questions' p-value is below 0.05, *opposite* on "
+    "the other side, else *not shown*. Nothing is corrected for the number of claims. The last "
+    "policy of a run is tested, on questions that neither training nor warm start has seen; no "
+    "setting was chosen by them."
 )
 
 
