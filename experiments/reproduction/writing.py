@@ -131,7 +131,7 @@ def _how(facts: Mapping[str, Any]) -> str:
 
 HOW_TO_READ = (
     "Means are over seeds, each of which is a mean over the test questions; in brackets stands the "
-    "95 % interval over the seeds (Student's t). Dots in the pictures are seeds, bands their range. "
+    "95 % interval over the seeds (Student's t). In pictures dots are seeds, bands their range. "
     "Arms are compared seed by seed, each with a warm start of its own, and question by question; "
     "p-values come from flipping signs: the first of the seeds' differences (with five seeds no "
     "less than 0.0625), the second of the questions'. A claim is *shown* where the interval over "
