@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -42,6 +43,8 @@ class ReproduceConfig:
     """Folder of the runs; None takes `runs/reproduce/<scale>`."""
     output: Path | None = None
     """Folder of the report; None takes `report` in that of the runs."""
+    launch: str | None = None
+    """Command that starts the processes of a run; None takes torchrun with eight. At full scale."""
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -56,13 +59,21 @@ class ReproduceConfig:
         if self.workers is not None and self.workers < 1:
             raise InputError(f"--workers must be at least 1, got {self.workers}")
 
+        if self.launch is not None and not SCALES[self.scale].launch:
+            raise InputError(
+                f"--launch is for full scale: at {self.scale} workers train, --workers"
+            )
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(PARTS) if "all" in self.parts else self.parts
 
     @property
     def place(self) -> Place:
-        return Place(SCALES[self.scale], self.runs or Path("runs/reproduce") / self.scale)
+        scale = SCALES[self.scale]
+        if self.launch is not None:
+            scale = replace(scale, launch=tuple(shlex.split(self.launch)))
+        return Place(scale, self.runs or Path("runs/reproduce") / self.scale)
 
     @property
     def report(self) -> Path:

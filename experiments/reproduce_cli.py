@@ -37,6 +37,10 @@ def reproduce(
     output: Annotated[
         Path | None, typer.Option(help="Folder of the report; report in that of the runs without.")
     ] = None,
+    launch: Annotated[
+        str | None,
+        typer.Option(help="full: what starts a run's processes; torchrun with eight without."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is missing.")] = False,
 ) -> None:
     """Run tables and figures of the paper again; interrupted, it goes on where it was."""
@@ -51,6 +55,7 @@ def reproduce(
             workers=workers,
             runs=runs,
             output=output,
+            launch=launch,
             dry_run=dry_run,
         )
     )

@@ -4,6 +4,7 @@ seven datasets. What they share is in `runs`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +153,7 @@ FULL = Scale(
         "usual": "Qwen/Qwen2.5-3B",
         "large": "Qwen/Qwen2.5-7B",
     },
-    launch=("torchrun", "--standalone", "--nproc-per-node", "8"),
+    launch=(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "8"),
     turn_tokens=512,
 )
 """Qwen2.5-3B, NQ and HotpotQA, the seven test sets, wiki-18 behind a search server, 8 GPUs."""

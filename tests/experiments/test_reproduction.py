@@ -220,6 +220,7 @@ def test_what_is_missing_comes_in_stages_and_what_is_there_is_left_alone(tmp_pat
         (["main", "--scale", "huge"], "there is no scale 'huge'; known: mini, full"),
         (["main", "--seeds", "0"], "--seeds must be at least 1"),
         (["main", "--workers", "0"], "--workers must be at least 1"),
+        (["main", "--launch", "torchrun"], "--launch is for full scale"),
     ],
 )
 def test_what_is_asked_for_wrongly_is_said(arguments: list[str], message: str) -> None:
@@ -242,6 +243,15 @@ def test_the_help_names_every_part() -> None:
     result = CliRunner().invoke(app, ["reproduce", "--help"], env={"COLUMNS": "200"})
     words = result.output.replace("\n", " ")
     assert all(name in words for name in PARTS)
+
+
+def test_another_launcher_can_be_named() -> None:
+    config = ReproduceConfig(parts=("main",), scale="full", launch="accelerate launch --cpu")
+    assert config.place.scale.launch == ("accelerate", "launch", "--cpu")
+    assert ReproduceConfig(parts=("main",), scale="full").place.scale.launch[1:3] == (
+        "-m",
+        "torch.distributed.run",
+    )
 
 
 def test_all_stands_for_every_part() -> None:
