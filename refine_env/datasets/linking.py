@@ -65,8 +65,8 @@ class OwnPassages(PassageTable):
         super().__init__()
         self._first: dict[str, str] = {}
         """The first text of each title."""
-        self._others: dict[str, list[Document]] = {}
-        """The documents of a title behind its first, where there are any."""
+        self._others: dict[str, dict[str, Document]] = {}
+        """The documents of a title behind its first, by text, where there are any."""
         self._first_ids: dict[str, str] = {}
         """The ids of first texts that are not the title: it is blank, or was given out before."""
         self._made_ids: set[str] = set()
@@ -95,9 +95,9 @@ class OwnPassages(PassageTable):
                 self._add_other(title, text)
 
     def _add_other(self, title: str, text: str) -> None:
-        others = self._others.setdefault(title, [])
-        if all(document.text != text for document in others):
-            others.append(Document(self._make_id(title, len(others) + 2), title, text))
+        others = self._others.setdefault(title, {})
+        if text not in others:
+            others[text] = Document(self._make_id(title, len(others) + 2), title, text)
 
     def _make_id(self, title: str, number: int) -> str:
         """The title, from the second document on with its number, or the next that is free."""
@@ -112,6 +112,9 @@ class OwnPassages(PassageTable):
     def _find_id(self, support: Support) -> str | None:
         if support.text and support.text == self._first.get(support.title):
             return self._first_ids.get(support.title, support.title)  # nearly always, and no search
+        other = self._others.get(support.title, {}).get(support.text)
+        if other is not None:
+            return other.id
         return super()._find_id(support)
 
     def _group(self, title: str) -> list[Document]:
@@ -119,7 +122,7 @@ class OwnPassages(PassageTable):
         if text is None:
             return []
         first = Document(self._first_ids.get(title, title), title, text)
-        return [first, *self._others.get(title, ())]
+        return [first, *self._others.get(title, {}).values()]
 
 
 class StoredPassages(PassageTable):

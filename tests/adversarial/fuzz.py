@@ -2,12 +2,14 @@
 
 With atheris (`pip install atheris`) inputs are guided by what they reach; without it they are drawn
 by mutation from the same seeds. Both run `harness.check`. A failing input is printed and kept.
+`--engine readers` reads damaged files of questions and passages instead.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 import random
 import re
 import subprocess
@@ -15,16 +17,22 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from refine_env.protocols import AUTOREFINE
 from tests.adversarial.attacks import attacks
+from tests.adversarial.damaged_files import drawn
 from tests.adversarial.exploits import EXPLOITS
 from tests.adversarial.harness import ALPHABET, PIECES, TARGETS, check
+from tests.adversarial.read_files import check_file
 
 MAX_BYTES = 200
+SECONDS = 2.0
+"""Of processor time, that reading a damaged file of a few kilobytes may take at most."""
 BYTE_OF = {text: byte for byte, text in reversed(ALPHABET.items())}
 _PIECE = re.compile("|".join(map(re.escape, sorted(PIECES, key=len, reverse=True))) + "|.", re.S)
 
@@ -96,6 +104,32 @@ def _holds(data: bytes, keep: Path) -> bool:
     return True
 
 
+def of_readers(executions: int, seed: int, keep: Path) -> int:
+    """Read that many damaged files; the number of failures. Says how many of each format held."""
+    rng, failures, outcomes = random.Random(seed), 0, Counter[str]()
+    logging.disable()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(executions):
+            found, started = drawn(rng), time.process_time()
+            try:
+                outcome = check_file(found, Path(folder))
+                assert time.process_time() - started < SECONDS, "it took too long"
+                outcomes[f"{found.suffix} {outcome}"] += 1
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                failures += 1
+                keep.mkdir(parents=True, exist_ok=True)
+                path = keep / f"failure-{seed}-{number}-{found.name}"
+                path.write_bytes(found.data)
+                print(f"FAILED {found.style}, kept in {path}")
+                traceback.print_exc()
+    logging.disable(logging.NOTSET)
+    print(", ".join(f"{name} {count:,}" for name, count in sorted(outcomes.items())))
+    return failures
+
+
 def with_atheris(executions: int, seed: int, keep: Path) -> int:
     """Run that many inputs in a process of their own, up to the first failure."""
     keep.mkdir(parents=True, exist_ok=True)
@@ -113,14 +147,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--executions", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--engine", choices=("auto", "atheris", "mutation"), default="auto")
+    parser.add_argument(
+        "--engine", choices=("auto", "atheris", "mutation", "readers"), default="auto"
+    )
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"))
     args = parser.parse_args()
     there = importlib.util.find_spec("atheris") is not None
     engine = args.engine if args.engine != "auto" else "atheris" if there else "mutation"
     started = time.perf_counter()
-    run = with_atheris if engine == "atheris" else by_mutation
-    failures = run(args.executions, args.seed, args.keep)
+    runs = {"atheris": with_atheris, "mutation": by_mutation, "readers": of_readers}
+    failures = runs[engine](args.executions, args.seed, args.keep)
     seconds = time.perf_counter() - started
     print(
         f"engine {engine}, seed {args.seed}: {args.executions:,} executions, {failures} failures, "
