@@ -151,7 +151,7 @@ def load_episodes(path: str | Path) -> Iterator[Episode]:
 
     A last line that a crash cut short, or whatever of it a broken-off packed file still gives, is
     left out and logged. Raises `ValueError` with the line's number for any other line that is not
-    an episode.
+    an episode, and for a file of something else.
     """
     return (episode for episode, _ in load_entries(path))
 
@@ -163,6 +163,8 @@ def load_entries(path: str | Path) -> Iterator[tuple[Episode, dict[str, Any]]]:
     """
     for number, line in enumerate(_read_lines(Path(path)), start=1):
         if not line.endswith(b"\n"):
+            if not line.startswith(_START[: len(line)]):
+                raise ValueError(f"{path} is not a file of episodes")
             logger.warning("%s:%d is cut short and left out", path, number)
             return
         try:

@@ -13,7 +13,7 @@ import logging
 import mmap
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -31,6 +31,9 @@ _ID = re.compile(rb'\["((?:[^"\\]|\\.)*)"')
 _decode = msgspec.json.Decoder(tuple[str, str, str]).decode
 _AT_ONCE, _WIDEST = 100_000, 64
 MANIFEST = "manifest.json"
+CHECKED_BYTES = 64_000_000
+"""Size of a store or an index up to which the contents of its files are checked whenever it is
+opened, which takes about a tenth of a second. Of a larger one only the sizes are."""
 
 
 class PassageStore(Sequence[Document]):
@@ -72,9 +75,19 @@ class PassageStore(Sequence[Document]):
         line = self._text[self._offsets[index] : self._offsets[index + 1]]
         try:
             document_id, title, text = _decode(line)
-        except UnicodeDecodeError:  # a lone surrogate
-            document_id, title, text = json.loads(line)
+        except (UnicodeDecodeError, msgspec.DecodeError):
+            document_id, title, text = self._unusual(index, line)
         return Document(document_id, title, text)
+
+    def _unusual(self, index: int, line: bytes) -> list[str]:
+        """A line with a lone surrogate in it. Raises `ValueError` for one that is none."""
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            fields = None
+        if not (isinstance(fields, list) and [type(field) for field in fields] == 3 * [str]):
+            raise ValueError(f"{self.folder} is damaged: passage {index} cannot be read; remove it")
+        return fields
 
     def __iter__(self) -> Iterator[Document]:
         return (self[place] for place in range(len(self)))
@@ -137,19 +150,44 @@ class PassageStore(Sequence[Document]):
         return found
 
 
-def open_store(folder: Path) -> PassageStore:
-    """Open a store. Raises `ValueError` where its files are not those of its manifest."""
+def open_store(folder: Path, check: bool = True) -> PassageStore:
+    """Open a store. Raises `ValueError` where its files are not those of its manifest.
+
+    Without `check` the contents of a small store's files are not looked at.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         sizes = {name: (folder / name).stat().st_size for name in manifest["files"]}
         if manifest["format"] != FORMAT or sizes != manifest["files"]:
             raise ValueError("its files are not those of its manifest")
+        if check and sum(sizes.values()) <= CHECKED_BYTES:
+            check_contents(folder, manifest)
         store = PassageStore(folder, manifest)
         if len(store) != manifest["count"]:
             raise ValueError(f"it holds {len(store)} passages, not {manifest['count']}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} is no whole passage store ({error}); remove it") from error
     return store
+
+
+def check_contents(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a file whose contents are not those of the manifest's checksums.
+
+    A manifest of an earlier program has none.
+    """
+    checksums = manifest.get("checksums", {})
+    for name in manifest["files"]:
+        if name in checksums and checksum(folder / name) != checksums[name]:
+            raise ValueError(f"{name} is not what was written")
+
+
+def checksum(path: Path) -> str:
+    """A hash of all of a file; a gigabyte takes about a second."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def build_store(
@@ -171,6 +209,7 @@ def build_store(
             "fingerprint": fingerprint,
             "source": source or {},
             "files": files,
+            "checksums": {name: checksum(new / name) for name in files},
         }
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         # What is there is of another source, damaged, or made by another process meanwhile.

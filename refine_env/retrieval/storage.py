@@ -10,7 +10,6 @@ The corpus may stay where it is: a passage store is linked, not copied, where th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,15 +22,19 @@ from typing import Any
 
 from refine_env.datasets import passages
 from refine_env.datasets.corpora import Corpus
-from refine_env.datasets.passages import PassageStore, build_store, open_store
+from refine_env.datasets.passages import (
+    CHECKED_BYTES,
+    PassageStore,
+    build_store,
+    check_contents,
+    checksum,
+    open_store,
+)
 from refine_env.files import scratch_folder
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 PASSAGES = "passages"
-CHECKED_BYTES = 64_000_000
-"""Size of an index up to which the contents of its files are checked whenever it is opened, which
-takes about a tenth of a second. Of a larger one only the sizes are; `check_files` reads it all."""
 
 
 class IndexWriter:
@@ -125,7 +128,7 @@ class IndexWriter:
             "libraries": {name: metadata.version(name) for name in libraries},
             "extra": dict(extra or {}),
             "files": {path.relative_to(new).as_posix(): path.stat().st_size for path in files},
-            "checksums": {path.relative_to(new).as_posix(): _checksum(path) for path in files},
+            "checksums": {path.relative_to(new).as_posix(): checksum(path) for path in files},
         }
         _write_json(new / MANIFEST, manifest)
         check_place(self.folder, self._overwrite)
@@ -189,7 +192,7 @@ def open_index(folder: str | Path, engine: str) -> SavedIndex:
     folder = Path(folder)
     manifest = read_manifest(folder, engine)
     try:
-        store = open_store(folder / PASSAGES)
+        store = open_store(folder / PASSAGES, check=False)  # its files were, with all
         corpus = dict(manifest["corpus"])
         wanted = (corpus["fingerprint"], corpus["documents"])
     except (KeyError, TypeError, ValueError) as error:
@@ -249,20 +252,10 @@ def check_files(folder: str | Path) -> None:
 
 
 def _check_contents(folder: Path, manifest: Mapping[str, Any]) -> None:
-    checksums = manifest.get("checksums", {})
-    if not isinstance(checksums, dict):
-        raise ValueError(f"{folder / MANIFEST} is not a manifest; build the index again")
-    for name in manifest["files"]:
-        if name in checksums and _checksum(folder / name) != checksums[name]:
-            raise ValueError(f"{folder}: {name} is not what was written; build the index again")
-
-
-def _checksum(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    try:
+        check_contents(folder, manifest)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder}: {error}; build the index again") from error
 
 
 def check_place(folder: Path, overwrite: bool) -> None:
