@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 import typing
 from collections import Counter, deque
@@ -224,6 +225,16 @@ class Fleet:
         self._fleet.clear()
 
 
+def _end_with_the_parent() -> None:
+    """End this process, in the middle of its work, when the one that started it was killed: what it
+    holds, such as the lock of a folder, is free for the next.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
 _worker_number = 0
 
 
@@ -239,6 +250,7 @@ def _work(
     global _worker_number
     _worker_number = number
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and stops us
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     threads = max(1, (os.cpu_count() or 1) // workers)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     try:
