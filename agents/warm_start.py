@@ -152,26 +152,31 @@ def pretrain(model: Any, tokenizer: Any, steps: int, seed: int, *, quiet: bool =
 def imitate(
     model: Any,
     tokenizer: Any,
-    protocol: str | Path,
+    demonstrations: Sequence[tuple[str | Path, Habits]],
     *,
     steps: int,
     seed: int,
     worlds: Sequence[int],
     hops: Sequence[int] | None = None,
-    habits: Habits = Habits(),
     micro_batch: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Teach a model what the scripted policy does on every question of the worlds of these seeds,
-    in place. The same seed gives the same episodes in every protocol. `quiet` prints no losses.
+    """Teach a model what scripted policies, each of a protocol with habits, do on every question of
+    the worlds of these seeds, in place. With the same habits and seed they do the same in every
+    protocol. `quiet` prints no losses.
     """
     codec, features = Codec(tokenizer), []
-    for world_seed in worlds:
-        for split in SPLITS:
-            config = EnvConfig(
-                dataset="miniwiki", split=split, world_seed=world_seed, protocol=protocol, hops=hops
-            )
-            features += scripted_features(build(config), codec, seed, habits)
+    for protocol, habits in demonstrations:
+        for world_seed in worlds:
+            for split in SPLITS:
+                config = EnvConfig(
+                    dataset="miniwiki",
+                    split=split,
+                    world_seed=world_seed,
+                    protocol=protocol,
+                    hops=hops,
+                )
+                features += scripted_features(build(config), codec, seed, habits)
     settings = SFTSettings(
         steps=steps, seed=seed, group_by_length=micro_batch is not None, micro_batch=micro_batch
     )
@@ -191,7 +196,7 @@ def make(output_dir: Path, *, seed: int, worlds: int, copy_steps: int, episode_s
     imitate(
         model,
         tokenizer,
-        tiny.PROTOCOL_FILE,
+        [(tiny.PROTOCOL_FILE, Habits())],
         steps=episode_steps,
         seed=seed,
         worlds=range(1, worlds + 1),

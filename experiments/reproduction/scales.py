@@ -32,6 +32,10 @@ class WarmStart:
     protocols: Mapping[ProtocolName, Path]
     copy_steps: int
     """Of repeating random tokens: once for each size, as the pretraining of a base model."""
+    reading_steps: int
+    """Of imitating the scripted policy in all protocols at once: part of the base, too."""
+    reading_worlds: tuple[int, ...]
+    """Seeds of the worlds that the base reads; others than `worlds`, training's and the test's."""
     episode_steps: int
     """Of imitating the scripted policy: for each demonstrator and seed."""
     worlds: tuple[int, ...]
@@ -118,8 +122,10 @@ MINI = Scale(
             "research": PROTOCOLS / "research-tiny.toml",
         },
         copy_steps=1000,
-        episode_steps=400,
-        worlds=tuple(range(1, 9)),
+        reading_steps=1200,
+        reading_worlds=(9, 10, 11),
+        episode_steps=150,
+        worlds=(1, 2, 3, 4),
     ),
     turn_tokens=40,
 )

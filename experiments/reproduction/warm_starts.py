@@ -1,5 +1,6 @@
-"""The policies that training starts from at embedded scale: one base for each size, and from it,
-for each demonstrator and seed, one that has imitated the same scripted episodes.
+"""The policies that training starts from at embedded scale: one base for each size, which can read
+in every protocol, and from it, for each demonstrator and seed, one that has imitated the same
+scripted episodes.
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ from refine_env.files import whole_folder
 from refine_env.protocols import load_protocol
 
 BASE_SEED = 0
+HOPS = (1, 2, 3)
+READERS = (
+    Demonstrator("autorefine"),
+    Demonstrator("search_r1"),
+    Demonstrator("research"),
+    Demonstrator("search_r1", notes_as_thoughts=True),
+)
+"""What a base imitates, in equal shares. Without this a policy is tested for how fast it learned to
+read in the words of its protocol: reading comes late and all at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A model that copies, and knows neither a world nor a protocol."""
+    """A model that copies, and reads alike in all protocols."""
 
     size: ModelSize
 
@@ -66,6 +76,17 @@ def make_base(base: Base, settings: WarmStart, root: Path) -> None:
         context=settings.context,
     )
     pretrain(model, tokenizer, settings.copy_steps, BASE_SEED, quiet=True)
+    imitate(
+        model,
+        tokenizer,
+        [_demonstration(demonstrator, settings) for demonstrator in READERS],
+        steps=settings.reading_steps,
+        seed=BASE_SEED,
+        worlds=settings.reading_worlds,
+        hops=HOPS,
+        micro_batch=settings.micro_batch,
+        quiet=True,
+    )
     with whole_folder(base.folder(root)) as folder:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
@@ -76,19 +97,15 @@ def make_imitator(imitator: Imitator, settings: WarmStart, root: Path) -> None:
     if imitator.folder(root).is_dir():
         return
     model, tokenizer = load_policy(str(Base(imitator.size).folder(root)))
-    protocol = settings.protocols[imitator.demonstrator.protocol]
+    protocol, habits = _demonstration(imitator.demonstrator, settings)
     imitate(
         model,
         tokenizer,
-        protocol,
+        [(protocol, habits)],
         steps=settings.episode_steps,
         seed=imitator.seed,
         worlds=settings.worlds,
-        hops=(1, 2, 3),
-        habits=Habits(
-            searches=imitator.demonstrator.searches,
-            notes_as_thoughts=imitator.demonstrator.notes_as_thoughts,
-        ),
+        hops=HOPS,
         micro_batch=settings.micro_batch,
         quiet=True,
     )
@@ -96,3 +113,11 @@ def make_imitator(imitator: Imitator, settings: WarmStart, root: Path) -> None:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
         shutil.copyfile(protocol, folder / PROTOCOL_FILE)
+
+
+def _demonstration(demonstrator: Demonstrator, settings: WarmStart) -> tuple[Path, Habits]:
+    """The protocol's file and the habits that `agents.warm_start.imitate` takes."""
+    habits = Habits(
+        searches=demonstrator.searches, notes_as_thoughts=demonstrator.notes_as_thoughts
+    )
+    return settings.protocols[demonstrator.protocol], habits

@@ -46,6 +46,8 @@ SMALLEST = replace(
         MINI.warm_start,
         sizes={"usual": TinyModel(layers=1, hidden=32)},
         copy_steps=2,
+        reading_steps=2,
+        reading_worlds=(2,),
         episode_steps=2,
         worlds=(1,),
     ),
