@@ -182,7 +182,7 @@ def check_contents(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def checksum(path: Path) -> str:
-    """A hash of all of a file; a gigabyte takes about a second."""
+    """A hash of all of a file; a gigabyte takes about two seconds."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

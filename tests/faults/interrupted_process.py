@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -108,15 +109,13 @@ def run(task: Task, root: Path, stop: Stop = Stop()) -> Ended:
 
 def _wait(child: int, seconds: float | None) -> int:
     """The exit code, of a process that is killed after some time where that is wanted."""
-    until = time.monotonic() + (DEADLINE if seconds is None else seconds)
-    while time.monotonic() < until:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
+    handle = os.pidfd_open(child)  # readable when the process has ended
+    ready, _, _ = select.select([handle], [], [], DEADLINE if seconds is None else seconds)
+    os.close(handle)
+    if not ready:
+        os.kill(child, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if seconds is None:
+    if seconds is None and not ready:
         raise RuntimeError(f"a process did not end within {DEADLINE:g} s")
     return code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from tests.faults.interrupted_things import Thing, digest
 REPO = "team/data"
 SOURCE = Source(REPO, ("nq/train.jsonl", "nq/test.jsonl"))
 TOWNS = "Dray Vane Orvik Selby Tarn Islay Penrith Neston Quarry Brook Upper Lower".split()
+_PARENT_DIED = 1  # the option of prctl that names the signal
 _CHUNK = 4096
 """Bytes that the client takes at a time, so that a download is written bit by bit."""
 
@@ -43,6 +45,7 @@ def hub() -> Iterator[None]:
         with serve({REPO: {"nq/train.jsonl": _lines(400), "nq/test.jsonl": _lines(3)}}) as running:
             os.write(write, running.url.encode())
             os.close(write)
+            ctypes.CDLL(None).prctl(_PARENT_DIED, signal.SIGKILL)
             while True:
                 signal.pause()
     os.close(write)
@@ -170,7 +173,14 @@ def _read_collection(root: Path, version: int) -> list[str]:
 
 
 RUNS = (
-    Thing("download", _write_download, _read_download, replaces=False, prepare=_prepare_download),
+    Thing(
+        "download",
+        _write_download,
+        _read_download,
+        replaces=False,
+        prepare=_prepare_download,
+        forks_warm=False,
+    ),
     Thing(
         "evaluation's folder",
         _write_evaluation,

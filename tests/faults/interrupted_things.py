@@ -44,6 +44,8 @@ class Thing:
     """Whether some of the pieces are as good as can be had from a writer that was stopped."""
     prepare: Callable[[Path], None] = lambda root: None
     """Makes what is needed for the writing, before anything is interrupted."""
+    forks_warm: bool = True
+    """Whether a process that wrote it once can be forked: it left no connection and no setting."""
 
 
 def digest(*parts: Any) -> str:
@@ -292,7 +294,13 @@ def _read_packed(root: Path, version: int) -> list[str]:
 
 PLAIN = (
     Thing("BM25 index", _write_bm25, _read_bm25),
-    Thing("passage store of a large corpus", _write_store, _read_store, prepare=_prepare_store),
+    Thing(
+        "passage store of a large corpus",
+        _write_store,
+        _read_store,
+        prepare=_prepare_store,
+        forks_warm=False,
+    ),
     Thing("retrieval cache", _write_cache, _read_cache, replaces=False, grows=True),
     Thing("MiniWiki's stream", _write_world, _read_world, grows=True),
     Thing(

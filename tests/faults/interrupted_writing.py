@@ -66,6 +66,8 @@ class Lab:
         base.mkdir(parents=True, exist_ok=True)
         self.root.mkdir(exist_ok=True)
         thing.prepare(self.root)
+        if thing.forks_warm:
+            self._warm(base / "warm")
         self.pieces: dict[int, list[str]] = {}
         self.straight: dict[bool, Ended] = {}
         versions = (0, 1) if thing.replaces else (1,)
@@ -82,6 +84,12 @@ class Lab:
             self.straight[True] = self.write(1)
             assert self.look(1).value == self.pieces[1]
         self.names = self._names()
+
+    def _warm(self, root: Path) -> None:
+        """Load once what every process would load for itself."""
+        root.mkdir()
+        self.thing.write(root, 1, lambda pieces: None)
+        self.thing.read(root, 1)
 
     def clean(self) -> None:
         """Remove what is in the folder; the folder may be a mounted one."""
