@@ -158,6 +158,7 @@ def imitate(
     seed: int,
     worlds: Sequence[int],
     hops: Sequence[int] | None = None,
+    learning_rate: float = 2e-3,
     micro_batch: int | None = None,
     quiet: bool = False,
 ) -> None:
@@ -178,7 +179,11 @@ def imitate(
                 )
                 features += scripted_features(build(config), codec, seed, habits)
     settings = SFTSettings(
-        steps=steps, seed=seed, group_by_length=micro_batch is not None, micro_batch=micro_batch
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+        group_by_length=micro_batch is not None,
+        micro_batch=micro_batch,
     )
     with tempfile.TemporaryDirectory() as folder:
         train_sft(model, tokenizer, features, settings, folder, quiet=quiet)

@@ -38,6 +38,8 @@ class WarmStart:
     """Seeds of the worlds that the base reads; others than `worlds`, training's and the test's."""
     episode_steps: int
     """Of imitating the scripted policy: for each demonstrator and seed."""
+    episode_rate: float
+    """Learning rate of these; a high one undoes what the base has learned to read."""
     worlds: tuple[int, ...]
     """Seeds of the worlds that the scripted episodes are from; not that of training and test."""
     micro_batch: int = 8
@@ -124,7 +126,8 @@ MINI = Scale(
         copy_steps=1000,
         reading_steps=1200,
         reading_worlds=(9, 10, 11),
-        episode_steps=150,
+        episode_steps=100,
+        episode_rate=5e-4,
         worlds=(1, 2, 3, 4),
     ),
     turn_tokens=40,
