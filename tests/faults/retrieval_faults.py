@@ -143,8 +143,14 @@ class Outages:
         self._done.result()
 
 
+def _sockets() -> set[tuple[object, object]]:
+    """The ends of this process's TCP connections."""
+    return {(one.laddr, one.raddr) for one in psutil.Process().net_connections("tcp")}
+
+
 def run(count: int, threads: int, seed: int, slack: float, outages: int, folder: Path) -> Report:
     """Make the calls; `outages` of them kill a server, as many refuse connections."""
+    before = _sockets()  # of whatever else runs in this process
     index, questions = save_index(folder / "index")
     calls = plan_calls(count, questions, seed)
     expected = [index.search(call.queries, call.k) for call in calls]
@@ -175,7 +181,10 @@ def run(count: int, threads: int, seed: int, slack: float, outages: int, folder:
     clients.close()
     for proxy in proxies:
         proxy.close()
-    report.sockets_left = len(psutil.Process().net_connections("tcp"))
+    patience = time.monotonic() + 10  # a connection's thread notices that it was closed
+    while (left := _sockets() - before) and time.monotonic() < patience:
+        time.sleep(0.05)
+    report.sockets_left = len(left)
     for server in servers:
         server.stop()
     return report
