@@ -1,9 +1,9 @@
 """Run a task in a forked process that is interrupted while it writes files.
 
 An attempt is stopped by SIGKILL right before its n-th change of a file or folder, which an audit
-hook sees coming, as in `killed_training`; by SIGKILL after some time; within a write that makes a
-file too large; or it goes on and gets errors: from a disk that is full, in a folder that is not
-writable. It says what it did through a pipe, which none of this touches.
+hook sees coming; by SIGKILL after some time; within a write that makes a file too large; or it goes
+on and gets errors: from a disk that is full, in a folder that is not writable. It says what it did
+through a pipe, which none of this touches.
 """
 
 from __future__ import annotations
@@ -170,18 +170,28 @@ def _watch(root: Path, last: int | None, note: Callable[[str], None]) -> None:
     """Note every change that is about to be made below `root`; die before the one."""
     count = 0
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+    def about_to(change: str) -> None:
         nonlocal count
+        count += 1
+        note(change)
+        if count == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watch_changes(root, about_to)
+
+
+def watch_changes(root: Path, about_to: Callable[[str], None]) -> None:
+    """Be told of every change of a file or folder below `root` right before this process makes it,
+    from now on: `os.rename policy`, the path as seen from `root`.
+    """
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
         opened = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES
         if not opened and event not in CHANGES:
             return
         path = _path(arguments[0], arguments[-1])
-        if path is None or not path.is_relative_to(root):
-            return
-        count += 1
-        note(f"{event} {path.relative_to(root)}")
-        if count == last:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if path is not None and path.is_relative_to(root):
+            about_to(f"{event} {path.relative_to(root)}")
 
     sys.addaudithook(hook)
 

@@ -34,6 +34,7 @@ from experiments import train as training
 from experiments.progress import quiet_libraries
 from experiments.train_config import TrainConfig, load_config
 from tests.faults.equal_runs import compare
+from tests.faults.interrupted_process import check_forkable, watch_changes
 
 SETTINGS = [
     "env_options.max_turns=3",
@@ -52,10 +53,6 @@ SETTINGS = [
     "grpo.learning_rate=1e-3",
     "grpo.top_p=1.0",
 ]
-_CHANGES = frozenset(
-    {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"}
-)
-_WRITES = os.O_WRONLY | os.O_RDWR
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,31 +174,15 @@ def _watch(folder: Path, kill: Kill, trace: int) -> None:
     """Note every change that is about to be made in the folder, and die before the one."""
     count = 0
 
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+    def about_to(change: str) -> None:
         nonlocal count
-        opened = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES
-        if not opened and event not in _CHANGES:
-            return
-        path = _path(arguments[0], arguments[-1])
-        if path is None or not path.is_relative_to(folder):
-            return
-        change = f"{event} {path.relative_to(folder)} "
+        change += " "  # so that a kill can name a whole path
         os.write(trace, f"{change}\n".encode())
         count += kill.before is not None and change.startswith(kill.before)
         if kill.before is not None and count == kill.number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(hook)
-
-
-def _path(name: Any, folder: Any) -> Path | None:
-    """The path of a file that is named alone, or beside the number of its open folder."""
-    if isinstance(name, int):
-        return None
-    path = Path(os.fsdecode(name))
-    if path.is_absolute() or not isinstance(folder, int) or folder < 0:
-        return path
-    return Path(f"/proc/self/fd/{folder}").readlink() / path
+    watch_changes(folder, about_to)
 
 
 def kill_and_finish(straight: Path, folder: Path, kills: Sequence[Kill], report: Report) -> None:
@@ -249,10 +230,7 @@ def prepare() -> list[Any]:
     kept = [config.components("train"), config.components("dev"), load_policy(config.policy_path)]
     gc.collect()
     gc.freeze()  # an attempt need not look through what was there before it
-    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
-    threads = [name for name in names if not name.startswith("jemalloc")]  # that one can be forked
-    if len(threads) > 1:
-        sys.exit(f"this process has threads and cannot be forked: {names}; set OMP_NUM_THREADS=1")
+    check_forkable()
     return kept
 
 
