@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.evaluation.over_seeds import over_seeds, with_interval
 from experiments.evaluation.paired import sign_flip_p
-from experiments.run_report.seeds import over_seeds
 
 Scores = NDArray[np.float64]
 """[S, Q]: a row for each seed, a column for each question; NaN where there is no value."""
@@ -156,11 +156,7 @@ def no_worse_verdict(difference: Difference, margin: float) -> Verdict:
 def told(value: Mean | Difference, digits: int = 3) -> str:
     """The value with its interval, in short."""
     sign = "+" if isinstance(value, Difference) else ""
-    text = f"{value.mean:{sign}.{digits}f}"
-    if value.low is None or value.high is None:
-        return text
-    text += f" [{value.low:{sign}.{digits}f}, {value.high:{sign}.{digits}f}]"
-    return text
+    return with_interval(value.mean, value.low, value.high, sign=sign, digits=digits)
 
 
 def told_with_p(value: Difference) -> str:

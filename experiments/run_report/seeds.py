@@ -1,14 +1,14 @@
-"""Means over seeds with Student's t intervals, and differences of groups paired by seed."""
+"""Figures of groups over their seeds, and differences of groups paired by seed."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from experiments.evaluation.over_seeds import OverSeeds, over_seeds
 from experiments.evaluation.paired import sign_flip_p
 from experiments.run_report.groups import Group
 from experiments.run_report.runs import HELD_OUT, TrainingRun
@@ -28,16 +28,6 @@ COMPARED = (HELD_OUT, "held_out/em", "held_out/f1")
 
 
 @dataclass(frozen=True, slots=True)
-class OverSeeds:
-    """A mean over `n` seeds with its 95 % interval by Student's t; None where there is none."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
 class GroupDifference:
     """The second group minus the first, in one figure."""
 
@@ -49,44 +39,6 @@ class GroupDifference:
     value: OverSeeds
     p: float | None
     """Two-sided, by flipping signs; None with fewer than two seeds."""
-
-
-def over_seeds(values: Sequence[float]) -> OverSeeds:
-    """The mean and its interval; none with fewer than two values. Raises `ValueError` without."""
-    if not values:
-        raise ValueError("there are no values")
-    data, n = np.asarray(values, dtype=float), len(values)
-    mean = float(data.mean())
-    if n < 2:
-        return OverSeeds(mean, None, None, n)
-    half = t_quantile(n - 1) * float(data.std(ddof=1)) / math.sqrt(n)
-    return OverSeeds(mean, mean - half, mean + half, n)
-
-
-def t_quantile(freedom: int, level: float = 0.95) -> float:
-    """The value that Student's t with so many degrees of freedom keeps within, up and down, with
-    probability `level`: 12.706 for 1, 2.776 for 4.
-    """
-    low, high = 0.0, math.pi / 2  # of the angle whose tangent is t / sqrt(freedom)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < level else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
-
-
-def _within(angle: float, freedom: int) -> float:
-    """P(|t| <= sqrt(freedom) * tan(angle)), the closed form for whole degrees of freedom
-    (Abramowitz and Stegun 26.7.3 and 26.7.4).
-    """
-    odd = freedom % 2
-    term = math.cos(angle) if odd else 1.0
-    total = 0.0
-    for power in range(2 + odd, freedom + 1, 2):
-        total += term
-        term *= math.cos(angle) ** 2 * (power - 1) / power
-    if odd:
-        return 2 / math.pi * (angle + math.sin(angle) * total)
-    return math.sin(angle) * total
 
 
 def figure_of(run: TrainingRun, figure: str) -> float | None:

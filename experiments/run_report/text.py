@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments.evaluation.over_seeds import OverSeeds, with_interval
 from experiments.pages import code, folded, markdown_table, plain
-from experiments.run_report.groups import Group, differing
+from experiments.run_report.groups import NONE, Group, differing
 from experiments.run_report.plots import COLOURED, smoothing
 from experiments.run_report.runs import FACTS, HELD_OUT, TrainingRun
 from experiments.run_report.seeds import (
     FIGURES,
     GroupDifference,
-    OverSeeds,
     estimates,
     figure_of,
 )
 from experiments.run_report.transcripts import Shown
 
-_NONE = "–"
 _ALL_PAIRS = 28
 """Of more pairs of groups (of more than eight groups) those with the best one are shown."""
 _METHOD = (
@@ -77,7 +76,7 @@ def _held_out(run: TrainingRun, name: str) -> float | None:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    return _NONE if value is None else f"{value:.{digits}f}"
+    return NONE if value is None else f"{value:.{digits}f}"
 
 
 def _runs(runs: Sequence[TrainingRun]) -> list[str]:
@@ -96,13 +95,13 @@ def _runs(runs: Sequence[TrainingRun]) -> list[str]:
 
 def _run_cells(run: TrainingRun) -> list[str]:
     last, best = run.held_out, run.best
-    reward, questions = _NONE, None
+    reward, questions = NONE, None
     if last is not None:
-        reward = interval(last[HELD_OUT], last.get("held_out/reward_low"), _high(last))
+        reward = with_interval(last[HELD_OUT], last.get("held_out/reward_low"), _high(last))
         questions = last.get("held_out/questions")
     kept = number(run.best_reward)
     if best is not None:
-        kept = interval(best.score, best.low, best.high)
+        kept = with_interval(best.score, best.low, best.high)
     planned = "" if run.planned is None else f" of {run.planned}"
     others = (number(_held_out(run, f"held_out/{name}")) for name in ("em", "f1"))
     return [
@@ -112,23 +111,16 @@ def _run_cells(run: TrainingRun) -> list[str]:
         reward,
         number(questions, 0),
         kept,
-        _NONE if best is None else str(best.step),
+        NONE if best is None else str(best.step),
         *others,
         number(_held_out(run, "held_out/searches"), 2),
         number(run.seconds, 0),
-        *(plain(run.facts.get(name, _NONE)) for name in FACTS),
+        *(plain(run.facts.get(name, NONE)) for name in FACTS),
     ]
 
 
 def _high(row: Mapping[str, float]) -> float | None:
     return row.get("held_out/reward_high")
-
-
-def interval(mean: float, low: float | None, high: float | None, sign: str = "") -> str:
-    """A mean with its interval, where there is one."""
-    if low is None or high is None:
-        return f"{mean:{sign}.3f}"
-    return f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def _notes(runs: Sequence[TrainingRun], notes: Sequence[str]) -> list[str]:
@@ -158,7 +150,7 @@ def _settings(runs: Sequence[TrainingRun]) -> list[str]:
 
 
 def _value(text: str) -> str:
-    return text if text == _NONE else code(text)
+    return text if text == NONE else code(text)
 
 
 def _curves(groups: Sequence[Group], plots: Mapping[str, Sequence[Path]]) -> list[str]:
@@ -214,7 +206,7 @@ def _members(groups: Sequence[Group]) -> str:
     rows = [
         [
             plain(group.name),
-            *(_value(group.values.get(name, _NONE)) for name in names),
+            *(_value(group.values.get(name, NONE)) for name in names),
             ", ".join(plain(run.name) for run in group.runs),
         ]
         for group in groups
@@ -224,7 +216,7 @@ def _members(groups: Sequence[Group]) -> str:
 
 
 def _mean(found: OverSeeds | None) -> str:
-    return _NONE if found is None else interval(found.mean, found.low, found.high)
+    return NONE if found is None else with_interval(found.mean, found.low, found.high)
 
 
 def _differences(groups: Sequence[Group], found: Sequence[GroupDifference]) -> list[str]:
@@ -259,8 +251,11 @@ def _differences(groups: Sequence[Group], found: Sequence[GroupDifference]) -> l
 
 def _difference_cells(one: GroupDifference | None) -> list[str]:
     if one is None:
-        return [_NONE, _NONE]
-    return [interval(one.value.mean, one.value.low, one.value.high, "+"), number(one.p, 4)]
+        return [NONE, NONE]
+    return [
+        with_interval(one.value.mean, one.value.low, one.value.high, sign="+"),
+        number(one.p, 4),
+    ]
 
 
 def _last_reward(group: Group) -> float:

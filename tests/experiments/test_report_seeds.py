@@ -8,9 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments.curves import repeated_curve, running_mean
+from experiments.evaluation.over_seeds import over_seeds, t_quantile, with_interval
 from experiments.run_report.groups import Group
 from experiments.run_report.runs import TrainingRun
-from experiments.run_report.seeds import by_seed, differences, estimates, over_seeds, t_quantile
+from experiments.run_report.seeds import by_seed, differences, estimates
 
 
 def a_run(seed: int | None, reward: float | None) -> TrainingRun:
@@ -49,6 +50,12 @@ def test_an_interval_over_three_seeds() -> None:
     found = over_seeds([0.1, 0.2, 0.3])  # standard deviation 0.1
     assert found.mean == pytest.approx(0.2)
     assert (found.low, found.high) == pytest.approx((0.2 - 0.24841, 0.2 + 0.24841), abs=1e-4)
+
+
+def test_a_mean_is_written_with_its_interval_where_there_is_one() -> None:
+    assert with_interval(0.5, 0.25, 0.75) == "0.500 [0.250, 0.750]"
+    assert with_interval(0.5, -0.25, 0.75, sign="+", digits=2) == "+0.50 [-0.25, +0.75]"
+    assert with_interval(0.5, None, None, sign="+") == "+0.500"
 
 
 def test_runs_of_one_seed_count_once_and_unknown_seeds_are_never_shared() -> None:
