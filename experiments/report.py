@@ -13,8 +13,7 @@ from rich.progress import track
 
 from experiments.inputs import InputError, extra
 from experiments.pages import page
-from experiments.run_report.find import find_runs
-from experiments.run_report.groups import APART, Group, differing, flat, group_runs
+from experiments.run_report.groups import APART, Group, differing, group_runs, told_settings
 from experiments.run_report.runs import HELD_OUT, TrainingRun, named_apart, read_run
 from experiments.run_report.seeds import (
     FIGURES,
@@ -25,6 +24,7 @@ from experiments.run_report.seeds import (
 )
 from experiments.run_report.text import build, comparability
 from experiments.run_report.transcripts import best_and_worst
+from experiments.training_folders import find_runs
 from refine_env.files import write_whole
 from refine_env.sections import visible
 
@@ -163,7 +163,7 @@ def _run_data(run: TrainingRun) -> Mapping[str, Any]:
         "last": {name: figure_of(run, name) for name in FIGURES},
         "last_evaluation": None if run.held_out is None else dict(run.held_out),
         "best": None if run.best is None else asdict(run.best),
-        "settings": flat(run.settings),
+        "settings": told_settings(run),
         "curves": {name: points for name in _CURVES if (points := run.points(name))},
         "notes": list(run.notes),
     }

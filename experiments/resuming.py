@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from agents.grpo.checkpoints import Checkpoint, checkpoints, newest_whole, set_a
 from experiments.collect import policy_fingerprint
 from experiments.evaluation.config import differences, digest
 from experiments.inputs import InputError
+from experiments.settings_text import HOUSEKEEPING, flat
 from experiments.train_config import TrainConfig, load_config
 from refine_env.config import Components
 
 EXECUTION = frozenset(
     {
-        *("output", "resume", "wandb", "project"),
+        *HOUSEKEEPING,
         *("held_out_split", "held_out_questions", "held_out_every"),
         *("grpo.steps", "grpo.save_steps", "grpo.keep_checkpoints"),
         *("grpo.micro_batch", "grpo.rows_per_forward", "grpo.places", "grpo.overlap_searches"),
@@ -44,7 +45,7 @@ def identity(config: TrainConfig, components: Components) -> dict[str, Any]:
 
     Raises `OSError` where there is no such policy.
     """
-    told = dict(_flat(config.plain()))
+    told = flat(config.plain(), depth=1)
     for name in EXECUTION | _FINGERPRINTED:
         told.pop(name, None)
     told["policy"] = policy_fingerprint(config.policy)
@@ -159,18 +160,9 @@ def _other_settings(config: TrainConfig, but: Set[str]) -> list[str]:
     except InputError:
         return ["its config.yaml is not there or not that of a training run"]
     one, other = (
-        {name: value for name, value in _flat(settings.plain()) if name not in but}
+        {name: value for name, value in flat(settings.plain(), depth=1).items() if name not in but}
         for settings in (there, config)
     )
     return differences(
         json.loads(json.dumps(one, default=str)), json.loads(json.dumps(other, default=str))
     )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings of sections as `section.name`, as they are written on the command line."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and not prefix:
-            yield from _flat(value, f"{name}.")
-        else:
-            yield prefix + name, value

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.inputs import InputError
 from experiments.run_report.runs import FACTS, TrainingRun
+from experiments.settings_text import HOUSEKEEPING, as_text, flat, last_parts
 from refine_env.suggestions import did_you_mean
 
-APART = ("grpo.seed", "output", "resume", "wandb", "project")
+APART = frozenset({"grpo.seed"}) | HOUSEKEEPING
 """Settings in which runs of a group may differ: the seed, and what does not change training."""
 NONE = "–"
 """Stands for a setting that a run does not have."""
@@ -33,21 +32,10 @@ class Group:
     runs: tuple[TrainingRun, ...]
 
 
-def flat(settings: Mapping[str, Any] | None, prefix: str = "") -> dict[str, str]:
-    """Settings as text by dotted names, such as `grpo.seed`."""
-    found: dict[str, str] = {}
-    for key, value in (settings or {}).items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = _text(value)
-    return found
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+def told_settings(run: TrainingRun) -> dict[str, str]:
+    """A run's settings as text by dotted names; none where they are not known."""
+    found = flat(run.settings or {}, keep_empty=True)
+    return {name: as_text(value) for name, value in found.items()}
 
 
 def differing(runs: Sequence[TrainingRun]) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -56,7 +44,7 @@ def differing(runs: Sequence[TrainingRun]) -> tuple[dict[str, list[str]], dict[s
     Runs whose settings are not known have `NONE` and make no difference. Without `output`, which
     always differs.
     """
-    flats = [flat(run.settings) for run in runs]
+    flats = [told_settings(run) for run in runs]
     names = dict.fromkeys(name for settings in flats for name in settings if name != "output")
     differ, equal = {}, {}
     for name in names:
@@ -113,7 +101,7 @@ def _group(
     if alone := settings.get(_ALONE):
         return Group(f"{alone} (settings not known)", {}, runs)
     values = {name: settings.get(name, NONE) for name in apart}
-    short = _short(apart)
+    short = last_parts(apart)
     named = ", ".join(f"{short[name]} {settings.get(name, 'not set')}" for name in called)
     return Group(named or _ONLY, values, runs)
 
@@ -138,7 +126,7 @@ _ALONE = ""
 def _all(run: TrainingRun) -> dict[str, str]:
     if run.settings is None:
         return {_ALONE: run.name}
-    return {name: value for name, value in flat(run.settings).items() if name not in APART}
+    return {name: value for name, value in told_settings(run).items() if name not in APART}
 
 
 def _chosen(run: TrainingRun, by: Sequence[str]) -> dict[str, str]:
@@ -153,11 +141,11 @@ def _value(run: TrainingRun, name: str) -> str | None:
         if not isinstance(value, Mapping) or part not in value:
             return None
         value = value[part]
-    return _text(value)
+    return as_text(value)
 
 
 def _check(by: Sequence[str], runs: Sequence[TrainingRun]) -> None:
-    known = dict.fromkeys([*FACTS, *(name for run in runs for name in flat(run.settings))])
+    known = dict.fromkeys([*FACTS, *(name for run in runs for name in told_settings(run))])
     for name in by:
         if name not in FACTS and all(_value(run, name) is None for run in runs):
             raise InputError(
@@ -165,10 +153,3 @@ def _check(by: Sequence[str], runs: Sequence[TrainingRun]) -> None:
                 + did_you_mean(name, known, before="; ")
                 + f"; {', '.join(FACTS)} and any setting of config.yaml can be named"
             )
-
-
-def _short(names: Sequence[str]) -> dict[str, str]:
-    """The last parts of dotted names where these tell them apart."""
-    count = Counter(name.rpartition(".")[2] for name in names)
-    lasts = {name: name.rpartition(".")[2] for name in names}
-    return {name: last if count[last] == 1 else name for name, last in lasts.items()}

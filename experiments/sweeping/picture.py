@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.settings_text import last_parts
 from experiments.sweeping.importance import Importance, Scale, label, scale_of
 from experiments.sweeping.results import Results
 
@@ -55,14 +56,9 @@ def draw(results: Results, found: Mapping[str, Importance]) -> Figure:
 def short_names(results: Results) -> dict[str, str]:
     """What parameters are called where there is little room: the end of their names."""
     everything = [*results.varied, *(name for names in results.joined.values() for name in names)]
-    ends = [name.rpartition(".")[2] for name in everything]
-
-    def short(name: str) -> str:
-        end = name.rpartition(".")[2]
-        return end if ends.count(end) == 1 else name
-
+    short = last_parts(everything)
     return {
-        name: " + ".join(map(short, (name, *results.joined.get(name, ()))))
+        name: " + ".join(short[one] for one in (name, *results.joined.get(name, ())))
         for name in results.varied
     }
 

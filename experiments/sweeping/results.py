@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,11 +13,11 @@ import yaml
 
 from agents.tracking import METRICS, read_about
 from experiments.inputs import InputError
+from experiments.settings_text import HOUSEKEEPING, flat
 from experiments.sweeping.records import SweepRecord, metric_history, read_record
+from experiments.training_folders import find_runs
 
 DEFAULT_METRIC = "held_out/reward"
-_NOT_VARIED = frozenset({"output", "resume", "wandb", "project"})
-"""Settings that differ between runs of which nothing depends on them."""
 _CONFIG = "config.yaml"
 
 
@@ -95,17 +96,6 @@ def of_folders(
     )
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings within settings under their names with dots."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
-
-
 def _of_record(folder: Path, record: SweepRecord, number: int, metric: str, maximize: bool) -> Row:
     run = record.runs[number]
     history = metric_history(folder / run.id, metric)
@@ -128,7 +118,7 @@ def _of_folder(folder: Path, label: str, metric: str, maximize: bool) -> Row:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"{folder} holds a damaged run.json or {_CONFIG}: {error}") from error
-    kept = {name: value for name, value in flat(settings).items() if name not in _NOT_VARIED}
+    kept = {name: value for name, value in flat(settings).items() if name not in HOUSEKEEPING}
     return Row(
         id=label,
         state=state,
@@ -140,28 +130,16 @@ def _of_folder(folder: Path, label: str, metric: str, maximize: bool) -> Row:
 
 
 def _run_folders(folders: Sequence[Path]) -> dict[Path, str]:
-    """The folders of runs, each once, with what they are called."""
-    found: dict[Path, Path] = {}
-    for folder in folders:
-        here = [folder] if _is_run(folder) else []
-        if not here and folder.is_dir():
-            here = sorted(inside for inside in folder.iterdir() if _is_run(inside))
-        if not here:
-            there = "; it holds neither" if folder.is_dir() else "; there is no such folder"
-            raise InputError(
-                f"{folder} is neither a training run ({METRICS} or {_CONFIG} in it) nor a folder "
-                f"of runs{there}"
-            )
-        found |= {path.resolve(): path for path in here}
-    names = [path.name for path in found]
+    """The folders of runs, each once, with what they are called; also of those that ended before
+    they told anything, beside which nothing but their settings stands.
+    """
+    found = find_runs(folders, signs=(METRICS, _CONFIG), depth=1).runs
+    whole = [path.resolve() for path in found]
+    count = Counter(path.name for path in whole)
     return {
-        path: path.name if names.count(path.name) == 1 else str(given)
-        for path, given in found.items()
+        path: path.name if count[path.name] == 1 else str(given)
+        for path, given in zip(whole, found, strict=True)
     }
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / METRICS).is_file() or (folder / _CONFIG).is_file()
 
 
 def _best(history: Sequence[float], maximize: bool) -> float | None:

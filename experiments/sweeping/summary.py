@@ -15,6 +15,7 @@ from rich.table import Table
 
 from experiments.inputs import extra
 from experiments.pages import save_figure
+from experiments.settings_text import last_parts
 from experiments.sweeping.importance import Importance, importances, scale_of
 from experiments.sweeping.results import Results, Row, of_folders
 from refine_env.files import write_whole
@@ -85,10 +86,8 @@ def _show(results: Results, found: Mapping[str, Importance], console: Console) -
         table.add_column(title, no_wrap=True)
     for title in (results.metric.rpartition("/")[2], "best"):
         table.add_column(title, justify="right", no_wrap=True)
-    for name in names:
-        end = name.rpartition(".")[2]
-        clear = [other.rpartition(".")[2] for other in names].count(end) == 1
-        table.add_column(end if clear else name, justify="right", overflow="fold")
+    for short in last_parts(names).values():
+        table.add_column(short, justify="right", overflow="fold")
     for row in results.rows:
         cells = (row.value, row.best, *_told(results, row).values())
         table.add_row(row.id, row.state, *(_short(cell) for cell in cells))

@@ -20,11 +20,11 @@ from agents.tracking import RunFacts, Tracker
 from experiments import cli
 from experiments.inputs import InputError
 from experiments.report import ReportConfig, as_data, compare, run
-from experiments.run_report.find import find_runs
 from experiments.run_report.groups import group_runs
 from experiments.run_report.runs import named_apart, read_run
 from experiments.run_report.text import build
 from experiments.run_report.transcripts import best_and_worst
+from experiments.training_folders import find_runs
 from refine_env import AutoRefineEnv, Question
 from refine_env.serialization import save_episodes
 

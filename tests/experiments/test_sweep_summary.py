@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,15 +181,19 @@ def test_runs_of_wandbs_agent_are_summed_up_from_their_folders(tmp_path: Path) -
     assert found.rows[0].parameters["env_options.reward.name"] == "linear"
     named = of_folders([tmp_path / "r0", tmp_path / "r1", tmp_path / "r0"])
     assert named.rows == found.rows
+    (tmp_path / "r2").mkdir()  # ended before it told anything
+    (tmp_path / "r2" / "config.yaml").write_text("grpo: {rate: 0.3, steps: 3}", encoding="utf-8")
+    assert [row.state for row in of_folders([tmp_path]).rows][2:] == ["no run.json"]
+    shutil.rmtree(tmp_path / "r2")
     lowest = of_folders([tmp_path], "seconds", maximize=False)
     assert [row.best for row in lowest.rows] == [0.0, 0.0]
 
 
 def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty is neither a training run .* it holds neither"):
+    with pytest.raises(InputError, match=r"empty is no training run and holds none: .*config.yaml"):
         of_folders([tmp_path / "empty"])
-    with pytest.raises(InputError, match="there is no such folder"):
+    with pytest.raises(InputError, match="nowhere is not there"):
         of_folders([tmp_path / "nowhere"])
 
 

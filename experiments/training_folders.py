@@ -11,9 +11,9 @@ from pathlib import Path
 from agents.tracking import METRICS
 from experiments.inputs import InputError
 
-_SIGNS = (METRICS, "run.json")
+SIGNS = (METRICS, "run.json")
 """A folder with any of these is a training run."""
-_DEPTH = 3
+DEPTH = 3
 """How far below a folder its runs are looked for."""
 _LISTED = 8
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)")
@@ -27,27 +27,29 @@ class Found:
     left_out: tuple[str, ...]
 
 
-def find_runs(named: Sequence[str | Path]) -> Found:
-    """The folders of runs; a folder that holds runs stands for all of them, a pattern for what fits
-    it. Raises `InputError` where a name is neither.
+def find_runs(
+    named: Sequence[str | Path], *, signs: Sequence[str] = SIGNS, depth: int = DEPTH
+) -> Found:
+    """The folders of runs; a folder that holds runs, up to `depth` below it, stands for all of
+    them, a pattern for what fits it. Raises `InputError` where a name is neither.
     """
     runs: dict[Path, Path] = {}
     left_out: dict[str, None] = {}
     for name in named:
-        found = _named(str(name))
+        found = _named(str(name), signs, depth)
         for run in found.runs:
             runs.setdefault(run.resolve(), run)
         left_out |= dict.fromkeys(found.left_out)
     return Found(tuple(runs.values()), tuple(left_out))
 
 
-def _named(name: str) -> Found:
+def _named(name: str, signs: Sequence[str], depth: int) -> Found:
     if Path(name).exists() or not glob.has_magic(name):
-        return _runs_at(Path(name))
+        return _runs_at(Path(name), signs, depth)
     fitting = [Path(found) for found in sorted(glob.glob(name), key=_in_order)]  # noqa: PTH207
     runs, left_out = [], []
     for path in fitting:
-        below = _runs_below(path, _DEPTH) if path.is_dir() else []
+        below = _runs_below(path, signs, depth) if path.is_dir() else []
         runs += below
         left_out += [] if below else [str(path)]
     if not runs:
@@ -56,29 +58,29 @@ def _named(name: str) -> Found:
     return Found(tuple(runs), tuple(left_out))
 
 
-def _runs_at(path: Path) -> Found:
+def _runs_at(path: Path, signs: Sequence[str], depth: int) -> Found:
     if not path.exists():
         raise InputError(f"{path} is not there; name folders that `refine-env train` has made")
     if not path.is_dir():
         raise InputError(f"{path} is a file; name the folder of a training run")
-    runs = _runs_below(path, _DEPTH)
+    runs = _runs_below(path, signs, depth)
     if not runs:
         raise InputError(
-            f"{path} is no training run and holds none: there is no {' and no '.join(_SIGNS)}, "
+            f"{path} is no training run and holds none: there is no {' and no '.join(signs)}, "
             f"but {_content(path)}{_advice(path)}"
         )
     if runs == [path]:
         return Found((path,), ())
-    empty = [child for child in _folders(path) if not _runs_below(child, _DEPTH - 1)]
+    empty = [child for child in _folders(path) if not _runs_below(child, signs, depth - 1)]
     return Found(tuple(runs), tuple(map(str, empty)))
 
 
-def _runs_below(path: Path, depth: int) -> list[Path]:
-    if any((path / sign).is_file() for sign in _SIGNS):
+def _runs_below(path: Path, signs: Sequence[str], depth: int) -> list[Path]:
+    if any((path / sign).is_file() for sign in signs):
         return [path]
     if not depth:
         return []
-    return [run for child in _folders(path) for run in _runs_below(child, depth - 1)]
+    return [run for child in _folders(path) for run in _runs_below(child, signs, depth - 1)]
 
 
 def _folders(path: Path) -> list[Path]:
