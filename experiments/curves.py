@@ -65,13 +65,27 @@ def repeated_curve(axes: Axes, runs: Sequence[Sequence[Point]], **style: Any) ->
     steps = sorted(step for step in values if len(values[step]) == whole)
     rest = sorted(step for step in values if steps and step >= steps[-1])
     means = {step: sum(some) / len(some) for step, some in values.items()}
-    axes.plot(steps, [means[step] for step in steps], **style)
-    if whole > 1:
-        low, high = ([pick(values[step]) for step in steps] for pick in (min, max))
-        axes.fill_between(steps, low, high, color=style.get("color"), alpha=0.15, linewidth=0)
+    low, high = ([pick(values[step]) for step in steps] for pick in (min, max))
+    curve_with_band(axes, steps, [means[step] for step in steps], low, high, **style)
     if len(rest) > 1:
         dotted = {key: style[key] for key in ("color", "linewidth", "zorder") if key in style}
         axes.plot(rest, [means[step] for step in rest], linestyle=":", **dotted)
+
+
+def curve_with_band(
+    axes: Axes,
+    steps: Sequence[float],
+    middle: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    **style: Any,
+) -> None:
+    """Draw a line with a band of its colour from `low` to `high`; without one where they are the
+    same everywhere. `style` is the line's.
+    """
+    (line,) = axes.plot(steps, middle, **style)
+    if list(low) != list(high):
+        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
 
 
 def running_mean(points: Sequence[Point], window: int) -> list[Point]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from experiments.curves import repeated_curve, running_mean
+from experiments.curves import curve_with_band, repeated_curve, running_mean
 from experiments.evaluation.over_seeds import over_seeds, t_quantile, with_interval
 from experiments.run_report.groups import Group
 from experiments.run_report.runs import TrainingRun
@@ -97,6 +98,14 @@ def test_a_repeated_curve_is_a_mean_with_a_band_and_dotted_where_runs_are_missin
     assert len(axes.collections) == 1
     band = axes.collections[0].get_paths()[0].get_extents()
     assert (band.ymin, band.ymax) == (0, 3)
+
+
+def test_a_band_has_the_colour_of_its_line_and_stands_where_there_is_a_range() -> None:
+    axes = Figure().subplots()
+    curve_with_band(axes, [0, 1], [0.5, 0.5], [0.4, 0.5], [0.6, 0.5], color="#00798c")
+    assert to_hex(axes.collections[0].get_facecolor()[0]) == "#00798c"
+    curve_with_band(axes, [0, 1], [0.2, 0.3], [0.2, 0.3], (0.2, 0.3))  # of one run
+    assert (len(axes.get_lines()), len(axes.collections)) == (2, 1)
 
 
 def test_a_running_mean_keeps_the_steps() -> None:

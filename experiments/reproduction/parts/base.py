@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.curves import curve_with_band
 from experiments.reproduction.arms import ARMS, Condition, Run
 from experiments.reproduction.results import Curve, Results
 from experiments.reproduction.statistics import Claim, Difference, Mean, told, told_with_p
@@ -133,8 +134,8 @@ def line(axes: Any, curve: Curve | None, label: str, colour: str, style: str = "
     """A curve with the range of its seeds; nothing where there is none."""
     if curve is None:
         return
-    axes.plot(curve.steps, curve.mean, style, color=colour, label=label, lw=1.6)
-    axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.15, lw=0)
+    look = {"linestyle": style, "color": colour, "label": label, "linewidth": 1.6}
+    curve_with_band(axes, curve.steps, curve.mean, curve.low, curve.high, **look)
 
 
 def points(
