@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from refine_env.datasets.write_errors import naming
 from refine_env.files import replace_folder, scratch_folder
 from refine_env.types import Document
 
@@ -195,10 +196,11 @@ def build_store(
 ) -> PassageStore:
     """Write a store beside its place, then move it there: it is whole or not there.
 
-    Raises `ValueError` for no documents, and for an id that occurs twice.
+    Raises `ValueError` for no documents, and for an id that occurs twice; an `OSError` where it
+    cannot be written, on a full disk for instance, names the folder or a file in it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(folder) as scratch:
+    with naming(folder), scratch_folder(folder) as scratch:
         new = scratch / "new"
         new.mkdir()
         fingerprint = _write(new, documents)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
@@ -17,6 +16,7 @@ from typing import Any, TextIO
 import msgspec
 
 from refine_env.datasets.record import Record, RecordErrors, kind_of, place_of
+from refine_env.datasets.tables import parquet_rows, table_rows
 
 _CHUNK_CHARS = 1 << 20
 _PAGES_EVERY = 2000
@@ -48,12 +48,12 @@ def read_records(
     decode = _decoder(shape)
     kind = kind_of(path)
     if kind == ".parquet":
-        yield from _parquet(path)
+        yield from parquet_rows(path)
         return
     try:
         with _open_text(path) as stream:
             if kind in (".tsv", ".csv"):
-                yield from _table(path, stream, errors, "\t" if kind == ".tsv" else ",")
+                yield from table_rows(path, stream, errors, "\t" if kind == ".tsv" else ",")
             elif _enters_array(stream):
                 mapping = _map(path)
                 elements = None if mapping is None else _elements(mapping)
@@ -252,51 +252,3 @@ def _json_array(path: Path, stream: TextIO, errors: RecordErrors) -> Iterator[Re
                 raise ValueError(f"{path}, record {number + 1}: broken JSON: {failure}")
         number, position, chunk = number + 1, end, _CHUNK_CHARS
         yield from _objects(path, [value], errors, number)
-
-
-def _table(path: Path, stream: TextIO, errors: RecordErrors, delimiter: str) -> Iterator[Record]:
-    reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            errors.add(f"{path}:{reader.line_num}", str(error))
-            continue
-        if None in row or None in row.values():
-            wanted = len(reader.fieldnames or ())
-            errors.add(f"{path}:{reader.line_num}", f"not {wanted} columns as in the first line")
-            continue
-        yield Record(path, reader.line_num, dict(row))
-
-
-def _parquet(path: Path) -> Iterator[Record]:
-    try:
-        import pyarrow.parquet as parquet
-        from pyarrow.lib import ArrowException
-    except ImportError as error:
-        raise ImportError(
-            f"reading {path.name} needs pyarrow: pip install 'refine-env[data]'"
-        ) from error
-    number = 0
-    try:
-        with parquet.ParquetFile(_unpacked(path)) as file:
-            for batch in file.iter_batches(batch_size=1000):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Record(path, number, row)
-    except FileNotFoundError:
-        raise
-    except (ArrowException, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
-        reason = str(error).strip() or type(error).__name__
-        raise ValueError(f"{path} cannot be read after record {number}: {reason}") from error
-
-
-def _unpacked(path: Path) -> Any:
-    """The file itself; what is in it, in memory, where it is packed."""
-    with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            return path
-    with gzip.open(path) as packed:
-        return io.BytesIO(packed.read())

@@ -18,22 +18,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from refine_env.datasets import passages
 from refine_env.datasets.corpora import Corpus
-from refine_env.datasets.passages import (
-    CHECKED_BYTES,
-    PassageStore,
-    build_store,
-    check_contents,
-    checksum,
-    open_store,
-)
+from refine_env.datasets.passages import PassageStore, build_store, checksum, open_store
+from refine_env.datasets.write_errors import naming
 from refine_env.files import scratch_folder
+from refine_env.retrieval.manifests import FORMAT, MANIFEST, check_index_contents, read_manifest
 
-FORMAT = 2
-MANIFEST = "manifest.json"
 PASSAGES = "passages"
 
 
@@ -46,7 +40,8 @@ class IndexWriter:
             writer.commit({"k1": 0.9}, libraries=("numpy",))
 
     Leaving without `commit` leaves what was there before. Entering raises `FileExistsError` when
-    the folder is there, unless `overwrite`; what is no index is never replaced.
+    the folder is there, unless `overwrite`; what is no index is never replaced. An `OSError` of
+    writing, on a full disk for instance, names the folder or a file in it.
     """
 
     def __init__(self, folder: str | Path, engine: str, overwrite: bool = False) -> None:
@@ -72,14 +67,20 @@ class IndexWriter:
     def __enter__(self) -> IndexWriter:
         check_place(self.folder, self._overwrite)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(naming(self.folder))
         self._scratch = self._stack.enter_context(scratch_folder(self.folder))
         self.path.mkdir()
         self.scratch.mkdir()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._scratch = None
+        self._stack.__exit__(kind, error, trace)
 
     def add_passages(self, corpus: Corpus) -> PassageStore:
         """Put the corpus into the index: a store's files are linked or copied, else written.
@@ -205,37 +206,6 @@ def open_index(folder: str | Path, engine: str) -> SavedIndex:
     return SavedIndex(manifest, store, folder.absolute())
 
 
-def read_manifest(folder: Path, engine: str) -> dict[str, Any]:
-    """The manifest of a saved index, checked against this program and the files beside it."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no saved index in {folder} (no {MANIFEST})")
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = {key: manifest[key] for key in ("format", "engine")}
-        files = dict(manifest["files"])
-        for key in ("parameters", "libraries", "extra"):
-            dict(manifest.get(key, {}))
-            manifest.setdefault(key, {})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a manifest ({error!r}); build the index again") from error
-    for key, value in {"format": FORMAT, "engine": engine}.items():
-        if found[key] != value:
-            raise ValueError(
-                f"{folder}: the index has {key} {found[key]!r}, this program needs {value!r} "
-                f"(made with {manifest['libraries']}); build the index again"
-            )
-    for name, size in files.items():
-        file = folder / name
-        actual = file.stat().st_size if file.is_file() else None
-        if actual != size:
-            state = "is missing" if actual is None else f"has {actual} bytes, not {size}"
-            raise ValueError(f"{folder}: {name} {state}; build the index again")
-    if sum(files.values()) <= CHECKED_BYTES:
-        _check_contents(folder, manifest)
-    return manifest
-
-
 def check_files(folder: str | Path) -> None:
     """Read every file of a saved index, of any size, and compare its contents with the manifest's.
 
@@ -248,14 +218,7 @@ def check_files(folder: str | Path) -> None:
     manifest = read_manifest(folder, engine)
     if "checksums" not in manifest:
         raise ValueError(f"{folder}: the index has no checksums; build it again to have them")
-    _check_contents(folder, manifest)
-
-
-def _check_contents(folder: Path, manifest: Mapping[str, Any]) -> None:
-    try:
-        check_contents(folder, manifest)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder}: {error}; build the index again") from error
+    check_index_contents(folder, manifest)
 
 
 def check_place(folder: Path, overwrite: bool) -> None:

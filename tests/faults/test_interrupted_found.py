@@ -17,7 +17,7 @@ from refine_env.datasets.kept import store_place
 from refine_env.datasets.miniwiki import streaming
 from refine_env.datasets.passages import build_store, open_store
 from refine_env.files import scratch_folder
-from refine_env.retrieval import storage
+from refine_env.retrieval import manifests, storage
 from refine_env.retrieval.bm25 import BM25Retriever
 from refine_env.retrieval.cache import CacheConfig, CachedRetriever
 from refine_env.serialization import load_episodes
@@ -123,7 +123,7 @@ def test_a_large_index_is_checked_when_asked_for(
     folder = tmp_path / "index"
     BM25Retriever.build(DOCUMENTS).save(folder)
     storage.check_files(folder)
-    monkeypatch.setattr(storage, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(manifests, "CHECKED_BYTES", 0)
     changed(folder / "postings.scores.npy", 200)
     assert BM25Retriever.open(folder)
     with pytest.raises(ValueError, match=r"postings\.scores\.npy is not what was written"):
