@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +28,7 @@ from experiments.cli_options import (
     Split,
     TopK,
 )
-from experiments.inputs import InputError, check_agents_package, extra
+from experiments.inputs import InputError, check_agents_package, extra, message_alone
 
 app = typer.Typer(
     help="Question answering with a search engine as an environment, agents in it, their training.",
@@ -301,12 +300,9 @@ def recall(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Exits with 2, and a message alone, for what was asked for wrongly."""
-    try:
+    with message_alone():
         check_agents_package()
         app(args=arguments, prog_name="refine-env")
-    except InputError as error:
-        print(f"refine-env: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

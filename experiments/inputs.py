@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 
 class InputError(Exception):
     """Something that was asked for is not there or makes no sense; the message says what to do."""
+
+
+@contextmanager
+def message_alone() -> Iterator[None]:
+    """Exit with 2, and the message alone, where the user asked for something wrongly."""
+    try:
+        yield
+    except InputError as error:
+        print(f"refine-env: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 @contextmanager

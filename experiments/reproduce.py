@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.folder_lock import lock_folder
@@ -19,6 +20,7 @@ from experiments.reproduction.results import Results
 from experiments.reproduction.runs import Place
 from experiments.reproduction.scales import SCALES
 from experiments.reproduction.schedule import carry_out, missing
+from experiments.reproduction.statistics import Claim, Verdict
 from experiments.reproduction.writing import write_part, write_report
 from refine_env.suggestions import did_you_mean
 
@@ -26,7 +28,7 @@ TITLES = {
     "mini": "AutoRefine's claims at embedded scale",
     "full": "AutoRefine's claims, run again",
 }
-_VERDICTS = {"shown": "green", "not shown": "yellow", "opposite": "red"}
+_VERDICTS: Mapping[Verdict, str] = {"shown": "green", "not shown": "yellow", "opposite": "red"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,18 +110,13 @@ def _announce(name: str, runs: int, left: int, console: Console) -> None:
     console.print(f"{name}: {runs} runs, {told}", highlight=False)
 
 
-def _tell(title: str, claims: Sequence[object], console: Console) -> None:
+def _tell(title: str, claims: Sequence[Claim], console: Console) -> None:
     table = Table(title=title)
     for column in ("claim", "here", "verdict"):
         table.add_column(column)
     for claim in claims:
-        verdict = str(getattr(claim, "verdict", ""))
-        colour = _VERDICTS.get(verdict, "white")
-        table.add_row(
-            str(getattr(claim, "text", "")),
-            str(getattr(claim, "ours", "")),
-            f"[{colour}]{verdict}[/]",
-        )
+        verdict = f"[{_VERDICTS[claim.verdict]}]{claim.verdict}[/]"
+        table.add_row(escape(claim.text), escape(claim.ours), verdict)
     if claims:
         console.print(table)
 
@@ -131,11 +128,12 @@ def _preview(config: ReproduceConfig, console: Console) -> None:
     for name in config.names:
         for run, conditions in PARTS[name].wanted(seeds).items():
             wanted[run] = tuple(dict.fromkeys((*wanted.get(run, ()), *conditions)))
-    for label, stage in zip(("base", "warm start", "run"), missing(place, wanted), strict=True):
+    stages = missing(place, wanted)
+    for label, stage in zip(("base", "warm start", "run"), stages, strict=True):
         for task in stage:
             tests = ", ".join(condition.name for condition in task.conditions)
             console.print(
                 f"{task.work}" if label != "run" else f"run {task.work}: train, test ({tests})",
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
-    console.print(f"{sum(map(len, missing(place, wanted)))} pieces of work", highlight=False)
+    console.print(f"{sum(map(len, stages))} pieces of work", highlight=False)

@@ -7,6 +7,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from agents.distributed import join
+from experiments.inputs import message_alone
 from experiments.reproduction.arms import Run
 from experiments.reproduction.runs import Place, condition_of, perform
 from experiments.reproduction.scales import SCALES
@@ -14,8 +16,10 @@ from experiments.reproduction.scales import SCALES
 
 def main(scale: str, root: str, arm: str, seed: str, *conditions: str) -> None:
     """Train and test a run as far as it is not done."""
-    place = Place(SCALES[scale], Path(root))
-    perform(place, Run(arm, int(seed)), [condition_of(name) for name in conditions])
+    with message_alone():
+        join()
+        place = Place(SCALES[scale], Path(root))
+        perform(place, Run(arm, int(seed)), [condition_of(name) for name in conditions])
 
 
 if __name__ == "__main__":

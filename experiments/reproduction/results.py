@@ -14,7 +14,7 @@ import numpy as np
 from agents.tracking import read_metrics
 from experiments.inputs import InputError
 from experiments.reproduction.arms import AS_TRAINED, BEFORE, Condition, Run
-from experiments.reproduction.runs import SCORES, SETTINGS, Place
+from experiments.reproduction.runs import SETTINGS, Place
 from experiments.reproduction.statistics import (
     Difference,
     Mean,
@@ -23,6 +23,7 @@ from experiments.reproduction.statistics import (
     difference_of_gains,
     mean_of,
 )
+from experiments.reproduction.testing import SCORES
 
 SINGLE_HOP = ("nq", "triviaqa", "popqa")
 """Datasets whose questions take one search."""

@@ -91,6 +91,10 @@ class Scale:
             options["protocol"] = arm.demonstrator.protocol
         return {**options, **(condition.env_options if condition else {})}
 
+    def prompts(self, arm: Arm) -> bool:
+        """Whether a prompt stands for this arm, which is not trained."""
+        return self.warm_start is None and bool(arm.untrained)
+
     def tested_on(self, condition: Condition) -> Sequence[QuestionSet]:
         """The test sets of a condition."""
         if "noise" in condition.env_options and self.noisy_test is not None:

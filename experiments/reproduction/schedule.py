@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -136,8 +134,6 @@ def open_runner(place: Place) -> Runner:
 
     torch.set_num_threads(1)  # more are slower for models this small
     quiet_libraries()
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.INFO)
 
     def run(chunk: Any, report: Any) -> None:
         chunk.carry_out(place)

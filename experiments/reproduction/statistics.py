@@ -8,7 +8,7 @@ seed and question by question.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -171,8 +171,6 @@ def _p(value: float) -> str:
 
 def plain(value: Any) -> Any:
     """Numbers, means and differences as JSON holds them."""
-    from dataclasses import asdict, is_dataclass
-
     if is_dataclass(value) and not isinstance(value, type):
         return {name: plain(item) for name, item in asdict(value).items()}
     if isinstance(value, Mapping):

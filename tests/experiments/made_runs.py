@@ -10,8 +10,9 @@ import numpy as np
 
 from experiments.reproduction.arms import Run
 from experiments.reproduction.parts.base import Part
-from experiments.reproduction.runs import SCORES, SETTINGS, Place
+from experiments.reproduction.runs import SETTINGS, Place
 from experiments.reproduction.scales import MINI
+from experiments.reproduction.testing import SCORES
 
 QUESTIONS = 90
 HOPS = [1, 2, 3] * (QUESTIONS // 3)

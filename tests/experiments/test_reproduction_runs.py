@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,43 +17,14 @@ from experiments.inputs import InputError
 from experiments.reproduction import one_run, schedule
 from experiments.reproduction.arms import ARMS, AS_TRAINED, BEFORE, DEPTHS, DROPPED, NOISES, Run
 from experiments.reproduction.results import Results
-from experiments.reproduction.runs import (
-    EPISODES,
-    SCORES,
-    Place,
-    condition_of,
-    imitator_of,
-    perform,
-)
-from experiments.reproduction.scales import FULL, MINI, SCALES, QuestionSet, Scale, TinyModel
+from experiments.reproduction.runs import Place, condition_of, imitator_of, perform
+from experiments.reproduction.scales import MINI, SCALES
 from experiments.reproduction.schedule import Task, missing
+from experiments.reproduction.testing import EPISODES, SCORES
 from experiments.reproduction.warm_starts import Base
 from refine_env.serialization import load_episodes
+from tests.experiments.small_scales import SMALLEST, like_full
 
-assert MINI.warm_start is not None
-SMALLEST = replace(
-    MINI,
-    overrides=(
-        *MINI.overrides,
-        "held_out_questions=3",
-        "grpo.steps=1",
-        "grpo.questions_per_step=1",
-        "grpo.rollouts_per_question=2",
-        "grpo.micro_batch=2",
-        "grpo.turn_tokens=8",
-    ),
-    tests=(QuestionSet(env="AutoRefine-MiniWiki-v0", questions=4),),
-    warm_start=replace(
-        MINI.warm_start,
-        sizes={"usual": TinyModel(layers=1, hidden=32)},
-        copy_steps=2,
-        reading_steps=2,
-        reading_worlds=(2,),
-        episode_steps=2,
-        worlds=(1,),
-    ),
-    turn_tokens=8,
-)
 RUN = Run("autorefine", 0)
 CONDITIONS = (AS_TRAINED, BEFORE, DROPPED, DEPTHS[5], NOISES[1.0])
 
@@ -152,19 +124,8 @@ def test_an_unknown_condition_or_arm_is_named() -> None:
 @pytest.fixture
 def launched(random_policy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Place:
     """A scale like the full one, without warm start and with a launcher, of a small policy."""
-    scale: Scale = replace(
-        FULL,
-        name="stand-in",
-        config=MINI.config,
-        overrides=SMALLEST.overrides,
-        env_options={"max_turns": 3},
-        tests=SMALLEST.tests,
-        noisy_test=QuestionSet(env="miniwiki", questions=2),
-        policies={"usual": str(random_policy)},
-        launch=("launcher", "--processes", "8"),
-        turn_tokens=8,
-    )
-    monkeypatch.setitem(SCALES, scale.name, scale)  # type: ignore[arg-type]
+    scale = like_full(random_policy)
+    monkeypatch.setitem(SCALES, scale.name, scale)
     return Place(scale, tmp_path)
 
 
@@ -199,3 +160,35 @@ def test_a_launched_run_that_fails_is_named(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3))
     with pytest.raises(InputError, match="autorefine, seed 0 ended with code 3"):
         list(schedule._reports(launched, [Task(RUN, (AS_TRAINED,))], workers=1))
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(launched: Place, tmp_path: Path) -> None:
+    wanted = {RUN: (AS_TRAINED, DROPPED), Run("direct", 0): (AS_TRAINED,)}
+    for stage in missing(launched, wanted):
+        for task in stage:
+            task.carry_out(launched)
+    two = Place(launched.scale, tmp_path / "two")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+    policy = launched.scale.policies["usual"]
+    result = subprocess.run(
+        [
+            *launcher,
+            "--nproc_per_node",
+            "2",
+            "-m",
+            "tests.experiments.launched_run",
+            policy,
+            two.root,
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=1500,  # a minute, but a busy machine takes many
+    )
+    assert result.returncode == 0, result.stderr
+    for run, conditions in wanted.items():
+        for condition in conditions:
+            scores = (place.tested(run, condition) / SCORES for place in (launched, two))
+            one, other = (json.loads(path.read_text()) for path in scores)
+            assert one == other

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from experiments.curves import curve_with_band
 from experiments.reproduction.arms import ARMS, Condition, Run
 from experiments.reproduction.results import Curve, Results
-from experiments.reproduction.statistics import Claim, Difference, Mean, told, told_with_p
+from experiments.reproduction.statistics import (
+    Claim,
+    Difference,
+    Mean,
+    told,
+    told_with_p,
+    verdict_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,8 +95,6 @@ def difference_claim(
     text: str, source: str, paper_says: str, difference: Difference, expected: int = 1
 ) -> Claim:
     """A claim that a difference decides."""
-    from experiments.reproduction.statistics import verdict_of
-
     verdict = verdict_of(difference, 1 if expected > 0 else -1)
     return Claim(text, source, paper_says, told_with_p(difference), verdict)
 
