@@ -55,12 +55,17 @@ def draw(results: Results, found: Mapping[str, Importance]) -> Figure:
 
 def short_names(results: Results) -> dict[str, str]:
     """What parameters are called where there is little room: the end of their names."""
-    everything = [*results.varied, *(name for names in results.joined.values() for name in names)]
-    short = last_parts(everything)
+    short = _short(results)
     return {
         name: " + ".join(short[one] for one in (name, *results.joined.get(name, ())))
         for name in results.varied
     }
+
+
+def _short(results: Results) -> dict[str, str]:
+    """The short name of each parameter by itself, those that follow others included."""
+    followers = (name for names in results.joined.values() for name in names)
+    return last_parts([*results.varied, *followers])
 
 
 def _draw_runs(axes: Axes, results: Results) -> None:
@@ -160,7 +165,7 @@ def _curve(points: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
 def _draw_importance(
     left: Axes, right: Axes, results: Results, found: Mapping[str, Importance]
 ) -> None:
-    names = short_names(results)
+    names, short = short_names(results), _short(results)
     for axes, title in ((left, "Importance\n(random forest)"), (right, "Correlation")):
         axes.set_title(title, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
@@ -176,7 +181,11 @@ def _draw_importance(
     values = [about.correlation for about in found.values()]
     colours = ["tab:green" if value > 0 else "tab:orange" for value in values]
     right.barh(places, values, height=_BAR, color=colours)
-    right.set_yticks(places, [_cut(about.level and f"= {about.level}") for about in found.values()])
+    levels = [
+        f"{short[name]}\n= {_cut(about.level)}" if about.level else ""
+        for name, about in found.items()
+    ]
+    right.set_yticks(places, levels)
     right.set(xlim=(-1, 1))
     right.axvline(0, color="black", linewidth=0.8)
     for axes in (left, right):

@@ -18,7 +18,7 @@ from agents.tracking import RunFacts, Tracker
 from experiments import sweep as sweeping
 from experiments.inputs import InputError
 from experiments.sweeping.importance import importances, scale_of
-from experiments.sweeping.picture import short_names
+from experiments.sweeping.picture import draw, short_names
 from experiments.sweeping.results import Results, Row, arranged, of_folders
 from experiments.sweeping.summary import write
 
@@ -88,6 +88,8 @@ def test_a_planted_level_comes_first_and_is_named() -> None:
     found = importances(results(rows))
     assert next(iter(found)) == "kind"
     assert (found["kind"].level, round(found["kind"].correlation, 1)) == ("y", 1.0)
+    *_, correlation = draw(results(rows), found).axes
+    assert [label.get_text() for label in correlation.get_yticklabels()] == ["kind\n= y", ""]
 
 
 def test_of_few_runs_or_equal_ones_nothing_is_said() -> None:
