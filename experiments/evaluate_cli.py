@@ -47,9 +47,10 @@ class _ManyValues(typer.core.TyperCommand):
 
 @app.command(
     cls=_ManyValues,
-    epilog="Examples: `refine-env evaluate --agent oracle`; `refine-env evaluate --env hotpotqa nq "
-    "--data-dir data --agent my_agent.py:MyAgent --questions 200 --seeds 0 1 2 --context both "
-    "--workers 4 --output runs/mine`",
+    epilog="Examples: `refine-env evaluate --agent oracle`; `refine-env evaluate --agent "
+    "naive-rag+hf:tiny --questions 50`; `refine-env evaluate --env hotpotqa nq --data-dir data "
+    "--agent my_agent.py:MyAgent --questions 200 --seeds 0 1 2 --context both --workers 4 --output "
+    "runs/mine`",
 )
 def evaluate(
     env: Annotated[
@@ -59,9 +60,11 @@ def evaluate(
     agent: Annotated[
         str,
         typer.Option(
-            help="oracle, single-search, closed-book, random, document-copier, hf:FOLDER or "
-            "hf:HUB-NAME, openai:MODEL, or one of your own as module:Class or file.py:Class; with "
-            "direct+ or naive-rag+ before a model or your own, that baseline."
+            help="A scripted one (oracle, single-search, closed-book, random), one that games the "
+            "reward (document-copier, refine-everything, substring-spammer, tag-forger, "
+            "candidate-lister), a model on this machine (hf:FOLDER, hf:HUB-NAME; hf:tiny ships "
+            "with this) or on a server (openai:MODEL), or your own (module:Class, file.py:Class); "
+            "with direct+ or naive-rag+ before a model or your own, that baseline."
         ),
     ] = "single-search",
     questions: Annotated[
