@@ -78,23 +78,41 @@ def estimate_groups(scores: Scores) -> Estimates:
 
 
 def group_places(questions: Sequence[Question]) -> dict[str, list[int]]:
-    """Group -> places of its questions; a group that holds all is left out beside `all`."""
-    groups: dict[str, list[int]] = {"all": list(range(len(questions)))}
-    hops = sorted({question.hops for question in questions if question.hops is not None})
-    datasets = dict.fromkeys(question.dataset for question in questions)
-    groups["single-hop"] = [i for i, q in enumerate(questions) if q.hops == 1]
-    groups["multi-hop"] = [i for i, q in enumerate(questions) if q.hops is not None and q.hops > 1]
-    for dataset in datasets:
-        groups[dataset] = [i for i, q in enumerate(questions) if q.dataset == dataset]
-    if len([count for count in hops if count > 1]) > 1:
-        for count in hops:
-            if count > 1:
-                groups[f"{count}-hop"] = [i for i, q in enumerate(questions) if q.hops == count]
+    """Group -> places of its questions; left out are a group that holds all beside `all`, and the
+    only hop count beside `multi-hop`.
+    """
+    groups = places_of_groups([q.dataset for q in questions], [q.hops for q in questions])
+    counts = {_hop_group(q.hops) for q in questions if q.hops is not None and q.hops > 1}
+    left_out = counts if len(counts) == 1 else set()
     return {
         name: places
         for name, places in groups.items()
-        if name == "all" or 0 < len(places) < len(questions)
+        if name == "all" or (name not in left_out and 0 < len(places) < len(questions))
     }
+
+
+def places_of_groups(datasets: Sequence[str], hops: Sequence[int | None]) -> dict[str, list[int]]:
+    """Group -> places of its questions, by two columns with a value for each question: `all`,
+    `single-hop`, `multi-hop`, every dataset, every hop count above one (`2-hop`).
+
+    A question whose hops are not known is in no group of hops.
+    """
+    known = [count or 0 for count in hops]
+    return {
+        "all": list(range(len(hops))),
+        "single-hop": _where(known, 1),
+        "multi-hop": [place for place, count in enumerate(known) if count > 1],
+        **{dataset: _where(datasets, dataset) for dataset in dict.fromkeys(datasets)},
+        **{_hop_group(count): _where(known, count) for count in sorted(set(known)) if count > 1},
+    }
+
+
+def _hop_group(count: int) -> str:
+    return f"{count}-hop"
+
+
+def _where(column: Sequence[object], value: object) -> list[int]:
+    return [place for place, found in enumerate(column) if found == value]
 
 
 def estimate(scores: Scores, strata: Sequence[Sequence[int]]) -> dict[str, Estimate]:

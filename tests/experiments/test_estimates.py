@@ -16,6 +16,7 @@ from experiments.evaluation.estimates import (
     difference,
     estimate_groups,
     group_places,
+    places_of_groups,
     resampled_means,
     scores_of,
 )
@@ -82,6 +83,17 @@ def test_groups_are_hops_and_datasets_and_none_that_equals_all():
         "own": [6],
         "2-hop": [3, 5],
         "3-hop": [4],
+    }
+
+
+def test_groups_of_columns_are_all_that_there_are():
+    assert places_of_groups(["a", "b", "a", "b"], [1, 2, 2, None]) == {
+        "all": [0, 1, 2, 3],
+        "single-hop": [0],
+        "multi-hop": [1, 2],
+        "a": [0, 2],
+        "b": [1, 3],
+        "2-hop": [1, 2],
     }
 
 
