@@ -198,7 +198,9 @@ def load_corpus(path: str | Path) -> Sequence[Document]:
         if first == number:
             documents.append(document)
         else:
-            errors.add(f"{path}:{number}", f"the id {document.id!r} is already at {path}:{first}")
+            errors.add(
+                f"{path}:{number}", f"the id {document.id!r:.80} is already at {path}:{first}"
+            )
     errors.raise_if_any()
     if not documents:
         raise ValueError(f"{path} holds no documents")
@@ -266,7 +268,7 @@ def _read_document(record: Record) -> Document:
     if isinstance(document_id, int) and not isinstance(document_id, bool):
         document_id = str(document_id)
     if not isinstance(document_id, str) or not document_id:
-        raise ValueError(f"'id' must be a string or a whole number, got {document_id!r}")
+        raise ValueError(f"'id' must be a string or a whole number, got {document_id!r:.80}")
     if "contents" in fields and "text" not in fields:
         title, _, text = _string(fields, "contents").partition("\n")
         if len(title) >= 2 and title[0] == title[-1] == '"':

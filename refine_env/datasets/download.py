@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from refine_env.datasets.sources import Source
+from refine_env.datasets.write_errors import DISK_ERRORS, naming
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,17 @@ def fetch(folder: Path, files: Sequence[HubFile], waits: Sequence[float] = WAITS
 
     Raises `DownloadError`; what has come by then is kept, and the next call goes on from there.
     """
+    try:
+        with naming(_partial(folder)):
+            _fetch(folder, files, waits)
+    except OSError as error:
+        raise DownloadError(
+            f"{folder} cannot be filled ({error}). What has come is kept: make room, and the same "
+            "command goes on from there"
+        ) from error
+
+
+def _fetch(folder: Path, files: Sequence[HubFile], waits: Sequence[float]) -> None:
     partial = _partial(folder)
     partial.mkdir(parents=True, exist_ok=True)
     for file in files:
@@ -232,6 +244,8 @@ def _explained(what: str) -> Iterator[None]:
     except errors.EntryNotFoundError as error:
         raise DownloadError(f"{what} is not on {constants.ENDPOINT} (any more)") from error
     except Exception as error:  # the client's transport has error classes of its own
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
         raise DownloadError(
             f"{what} could not be downloaded from {constants.ENDPOINT}: {_first_line(error)}. "
             "What has come is kept: the same command goes on from there"

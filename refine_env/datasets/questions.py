@@ -121,7 +121,7 @@ def _parse(
                 owner = owners.setdefault(parsed.original_id, here)
                 if not content.same_as(owner[0]):
                     at = place_of(*owner[1:])
-                    raise ValueError(f"the id {own_id!r} belongs to another question at {at}")
+                    raise ValueError(f"the id {own_id!r:.80} belongs to another question at {at}")
             except ValueError as error:
                 errors.add(record.place, str(error))
                 continue

@@ -8,6 +8,8 @@ from typing import Any
 
 SUFFIXES = (".json", ".jsonl", ".tsv", ".csv", ".parquet")
 MAX_REPORTED = 20
+_LONGEST = 1000
+"""Characters of a reason that are told; some quote an id or a key, as long as it may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class RecordErrors:
         """Note one. Raises `ValueError` with the summary when that was the twentieth."""
         self.count += 1
         if len(self._messages) < MAX_REPORTED:
+            reason = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]} ..."
             self._messages.append(f"{place}: {reason}")
         if self.count >= MAX_REPORTED:
             self.raise_if_any(more=True)

@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import string
-from typing import NamedTuple
 
 from refine_env.scoring import normalize_answer
 
+Key = tuple[str, frozenset[str]]
+"""A normalised text and its normalised answers."""
 
-class Content(NamedTuple):
-    """What makes a question what it is."""
 
-    text: str
-    answers: tuple[str, ...]
+class Content:
+    """What makes a question what it is. Normalised when it is first compared, and only then."""
+
+    __slots__ = ("_key", "answers", "text")
+
+    def __init__(self, text: str, answers: tuple[str, ...]) -> None:
+        self.text = text
+        self.answers = answers
+        self._key: Key | None = None
+
+    @property
+    def key(self) -> Key:
+        """Equal for questions that are the same."""
+        if self._key is None:
+            answers = frozenset(map(normalize_answer, self.answers))
+            self._key = normalize_answer(self.text), answers
+        return self._key
 
     def same_as(self, other: Content) -> bool:
-        return self is other or self._normalized() == other._normalized()
-
-    def _normalized(self) -> tuple[str, frozenset[str]]:
-        return normalize_answer(self.text), frozenset(map(normalize_answer, self.answers))
+        return self is other or self.key == other.key
 
 
 class SeenQuestions:
     """The questions so far. Only those with the same sketch are normalised and compared."""
 
     def __init__(self) -> None:
-        self._by_sketch: dict[bytes, list[Content]] = {}
+        self._first: dict[bytes, Content] = {}
+        """Of each sketch."""
+        self._keys: dict[bytes, set[Key]] = {}
+        """Of each sketch that came again."""
         self.count = 0
 
     def add(self, content: Content) -> bool:
         """Keep a question; False, and nothing kept, where the same one is here already."""
-        alike = self._by_sketch.setdefault(sketch(content.text), [])
-        if any(content.same_as(earlier) for earlier in alike):
-            return False
-        alike.append(content)
+        mark = sketch(content.text)
+        first = self._first.setdefault(mark, content)
+        if first is not content:
+            keys = self._keys.setdefault(mark, {first.key})
+            if content.key in keys:
+                return False
+            keys.add(content.key)
         self.count += 1
         return True
 

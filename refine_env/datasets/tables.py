@@ -16,7 +16,10 @@ from refine_env.datasets.record import Record, RecordErrors
 def table_rows(
     path: Path, stream: TextIO, errors: RecordErrors, delimiter: str
 ) -> Iterator[Record]:
-    """The rows of a table of text, by the names in its first line; broken ones go to `errors`."""
+    """The rows of a table of text, by the names in its first line; broken ones go to `errors`.
+
+    Raises `ValueError` for a cell that is longer than the csv module reads.
+    """
     reader = csv.DictReader(stream, delimiter=delimiter, strict=True)
     while True:
         try:
@@ -24,6 +27,11 @@ def table_rows(
         except StopIteration:
             return
         except csv.Error as error:
+            if "field limit" in str(error):  # what follows are the rest of the cell, not rows
+                raise ValueError(
+                    f"{path}:{reader.line_num}: a cell of more than {csv.field_size_limit():,} "
+                    "characters"
+                ) from error
             errors.add(f"{path}:{reader.line_num}", str(error))
             continue
         if None in row or None in row.values():

@@ -7,6 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DISK_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO".split()
+    if hasattr(errno, name)
+)
+"""What a disk says that takes no more; a network has other numbers."""
+
 
 @contextmanager
 def naming(place: Path) -> Iterator[None]:
