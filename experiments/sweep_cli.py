@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.inputs import InputError
+from experiments.inputs import InputError, extra
 
 app = typer.Typer()
 
@@ -46,7 +46,8 @@ def sweep(
 
     The same command goes on with a sweep that was interrupted.
     """
-    from experiments import sweep as sweeping
+    with extra("sweeps"):
+        from experiments import sweep as sweeping
 
     if not local:
         given = {"key=value": overrides, "--runs": runs, "--output": output}
@@ -87,6 +88,7 @@ def sweep_summary(
     """Table, plot and importance of the settings that differ between runs."""
     if metric is None and minimize:
         raise InputError("--minimize is about --metric: name it, too")
-    from experiments import sweep as sweeping
+    with extra("sweeps"):
+        from experiments import sweep as sweeping
 
     sweeping.summarize(folders, metric, minimize, output)
