@@ -4,6 +4,9 @@ faiss and torch each keep a pool of OpenMP threads for every thread that has use
 child inherits the pool's description without its threads, and waits for them for ever at its first
 parallel region. With one thread it needs no pool. Tried with faiss-cpu 1.15.1 and torch 2.13: both
 settings are needed, and either thread of the child may search then.
+
+tokenizers has a pool of its own, which it leaves alone after a fork unless TOKENIZERS_PARALLELISM
+says true: then a child waits for ever at its first batch of texts.
 """
 
 from __future__ import annotations
@@ -30,12 +33,13 @@ def is_forked() -> bool:
 
 
 def one_thread_after_a_fork() -> None:
-    """In a forked child let faiss and torch use one thread; elsewhere do nothing.
+    """In a forked child let faiss, torch and tokenizers use one thread; elsewhere do nothing.
 
     Called before every search, as the setting belongs to the calling thread.
     """
     if not is_forked():
         return
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # looked up at every call
     if "faiss" in sys.modules:
         sys.modules["faiss"].omp_set_num_threads(1)
     # Without asking first how many it uses: the answer may be faiss's setting, which MKL's threads,
