@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from agents import tiny
+from agents.context import shown
 from agents.engines.fake import FakeEngine
 from agents.reading import write_turn
 from agents.rollout import Codec, TokenLimits, collect
@@ -25,7 +26,7 @@ from agents.sft import IGNORED_LABEL, SFTSettings, rollout_features, train_sft
 from refine_env.config import Components, EnvConfig, build
 from refine_env.datasets.miniwiki.world import SPLITS
 from refine_env.protocols import Protocol
-from refine_env.types import Question
+from refine_env.types import Question, Transcript
 
 Features = dict[str, list[int]]
 
@@ -43,6 +44,8 @@ class Habits:
     as it would have in the end. None: as many as it likes."""
     notes_as_thoughts: bool = False
     """Where the protocol has no refine block: write what would stand in it as a thought."""
+    drops_documents: bool = False
+    """Show the turns that follow refined documents once more with those documents dropped."""
 
 
 def copying_features(
@@ -87,7 +90,25 @@ def scripted_features(
         limits=TokenLimits(64, 900),
         run_seed=seed,
     )
-    return [rollout_features(rollout) for rollout in rollouts]
+    features = [rollout_features(rollout) for rollout in rollouts]
+    if habits.drops_documents:
+        for rollout in rollouts:
+            features += _without_documents(rollout.episode.transcript, components.protocol, codec)
+    return features
+
+
+def _without_documents(transcript: Transcript, protocol: Protocol, codec: Codec) -> list[Features]:
+    """A row for each turn before which documents have been refined, as it looks without them; the
+    turn alone is learned."""
+    rows = []
+    for place, segment in enumerate(transcript.segments):
+        prompt = Transcript(transcript.segments[:place])
+        if segment.source == "policy" and (read := shown(prompt, protocol, "refined")) != prompt:
+            ids, _ = codec.encode_transcript(read)
+            written = [*codec.encode(segment.text)]
+            labels = [IGNORED_LABEL] * len(ids) + written
+            rows.append({"input_ids": [*ids, *written], "labels": labels})
+    return rows
 
 
 def _facts_by_document(questions: Sequence[Question]) -> dict[str, list[dict[str, str]]]:

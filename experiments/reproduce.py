@@ -92,7 +92,7 @@ def run(config: ReproduceConfig, console: Console | None = None) -> None:
     workers = config.workers or os.cpu_count() or 1
     for name in config.names:
         part = PARTS[name]
-        wanted = part.wanted(seeds)
+        wanted = part.wanted(place.scale, seeds)
         left = sum(map(len, missing(place, wanted)))
         _announce(name, len(wanted), left, console)
         if left:
@@ -126,7 +126,7 @@ def _preview(config: ReproduceConfig, console: Console) -> None:
     place, seeds = config.place, tuple(range(config.seeds))
     wanted: dict[Run, tuple[Condition, ...]] = {}
     for name in config.names:
-        for run, conditions in PARTS[name].wanted(seeds).items():
+        for run, conditions in PARTS[name].wanted(place.scale, seeds).items():
             wanted[run] = tuple(dict.fromkeys((*wanted.get(run, ()), *conditions)))
     stages = missing(place, wanted)
     for label, stage in zip(("base", "warm start", "run"), stages, strict=True):

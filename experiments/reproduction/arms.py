@@ -22,6 +22,13 @@ class Demonstrator:
     """As in `agents.warm_start.Habits`; a bound for the environment, too."""
     notes_as_thoughts: bool = False
     """Where the protocol has no refine block: write the same notes as a thought."""
+    drops_documents: bool = False
+    """See turns without the documents that were refined before, too."""
+
+    @property
+    def is_habit(self) -> bool:
+        """Whether it differs from that of another arm in what is imitated alone."""
+        return self.notes_as_thoughts or self.drops_documents
 
     @property
     def name(self) -> str:
@@ -31,6 +38,8 @@ class Demonstrator:
             parts.append(f"{self.searches}-searches")
         if self.notes_as_thoughts:
             parts.append("thoughts")
+        if self.drops_documents:
+            parts.append("dropped")
         return "-".join(parts)
 
 
@@ -90,6 +99,11 @@ _ARMS = (
         title="notes as thoughts",
         demonstrator=Demonstrator("search_r1", notes_as_thoughts=True),
         reward="f1",
+    ),
+    Arm(
+        name="dropping",
+        title="warm start with dropped documents",
+        demonstrator=Demonstrator(drops_documents=True),
     ),
     Arm(name="linear", title="linear, 0.1", reward=_weighted("linear", 0.1)),
     Arm(name="linear_0.5", title="linear, 0.5", reward=_weighted("linear", 0.5)),

@@ -13,7 +13,7 @@ import numpy as np
 
 from agents.tracking import read_metrics
 from experiments.inputs import InputError
-from experiments.reproduction.arms import AS_TRAINED, BEFORE, Condition, Run
+from experiments.reproduction.arms import ARMS, AS_TRAINED, BEFORE, Condition, Run
 from experiments.reproduction.runs import SETTINGS, Place
 from experiments.reproduction.statistics import (
     Difference,
@@ -48,6 +48,10 @@ class Results:
 
     place: Place
     seeds: tuple[int, ...]
+
+    def has(self, arm: str) -> bool:
+        """Whether there is such an arm at this scale."""
+        return self.place.scale.has(ARMS[arm])
 
     def columns(self, run: Run, condition: Condition) -> Mapping[str, list[Any]]:
         """Name -> a value for each question of a test."""

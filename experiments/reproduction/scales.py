@@ -91,6 +91,10 @@ class Scale:
             options["protocol"] = arm.demonstrator.protocol
         return {**options, **(condition.env_options if condition else {})}
 
+    def has(self, arm: Arm) -> bool:
+        """Whether there is such an arm: without a warm start, habits make no difference."""
+        return self.warm_start is not None or not arm.demonstrator.is_habit
+
     def prompts(self, arm: Arm) -> bool:
         """Whether a prompt stands for this arm, which is not trained."""
         return self.warm_start is None and bool(arm.untrained)

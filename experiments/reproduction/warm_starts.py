@@ -119,6 +119,8 @@ def make_imitator(imitator: Imitator, settings: WarmStart, root: Path) -> None:
 def _demonstration(demonstrator: Demonstrator, settings: WarmStart) -> tuple[Path, Habits]:
     """The protocol's file and the habits that `agents.warm_start.imitate` takes."""
     habits = Habits(
-        searches=demonstrator.searches, notes_as_thoughts=demonstrator.notes_as_thoughts
+        searches=demonstrator.searches,
+        notes_as_thoughts=demonstrator.notes_as_thoughts,
+        drops_documents=demonstrator.drops_documents,
     )
     return settings.protocols[demonstrator.protocol], habits

@@ -54,7 +54,8 @@ def _figure(part: Part, findings: Findings) -> Any:
 
 def _facts(part: Part, results: Results) -> dict[str, Any]:
     """How a part came about."""
-    place, arms = results.place, list(part.arms)
+    place = results.place
+    arms = [arm for arm in part.arms if results.has(arm)]
     return {
         "scale": place.scale.name,
         "seeds": list(results.seeds),

@@ -79,6 +79,27 @@ def test_a_bound_on_searches_cuts_the_same_episodes(most: int) -> None:
         assert len(alone) > len(whole) / 2
 
 
+def test_turns_after_refined_documents_are_shown_without_them_too() -> None:
+    config = EnvConfig(dataset="miniwiki", split="dev", world_seed=1, hops=(1, 2, 3),
+                       protocol=PROTOCOLS["autorefine"])  # fmt: skip
+    components, codec = build(config), Codec(TOKENIZER)
+    usual = scripted_features(components, codec, 0)
+    both = scripted_features(components, codec, 0, Habits(drops_documents=True))
+    assert both[: len(usual)] == usual
+    added = both[len(usual) :]
+    # a turn has refined what the turn before it found: it is missed from the third turn on
+    wrote = [[label for label in row["labels"] if label >= 0] for row in usual]
+    searches = [TOKENIZER.decode(tokens).count("</search>") for tokens in wrote]
+    assert len(added) == sum(max(0, number - 1) for number in searches) > 0
+    empty = codec.encode(components.protocol.format_documents((), 1))
+    for row in added:
+        ids, labels = row["input_ids"], row["labels"]
+        start = max(place for place, label in enumerate(labels) if label == IGNORED_LABEL) + 1
+        assert labels[start:] == ids[start:]
+        assert set(labels[:start]) == {IGNORED_LABEL}
+        assert any(ids[place : place + len(empty)] == [*empty] for place in range(start))
+
+
 def test_another_seed_draws_other_episodes() -> None:
     assert written("autorefine") != written("autorefine", seed=1)
 

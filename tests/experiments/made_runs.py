@@ -11,7 +11,7 @@ import numpy as np
 from experiments.reproduction.arms import Run
 from experiments.reproduction.parts.base import Part
 from experiments.reproduction.runs import SETTINGS, Place
-from experiments.reproduction.scales import MINI
+from experiments.reproduction.scales import MINI, Scale
 from experiments.reproduction.testing import SCORES
 
 QUESTIONS = 90
@@ -26,10 +26,10 @@ Level = Callable[[str, str, int, str], float]
 """(arm, condition, hops, metric) -> the mean of the metric."""
 
 
-def make(root: Path, part: Part, seeds: int, level: Level) -> Place:
+def make(root: Path, part: Part, seeds: int, level: Level, scale: Scale = MINI) -> Place:
     """All runs of a part, finished and tested, at the levels told."""
-    place = Place(MINI, root)
-    for run, conditions in part.wanted(range(seeds)).items():
+    place = Place(scale, root)
+    for run, conditions in part.wanted(place.scale, range(seeds)).items():
         folder = place.run(run)
         (folder / "policy").mkdir(parents=True, exist_ok=True)
         settings = {"grpo": {"seed": run.seed}, "env_options": {}, "commit": "abc"}

@@ -203,14 +203,27 @@ def test_a_part_without_its_runs_says_which_are_missing(tmp_path: Path) -> None:
 
 def test_what_is_missing_comes_in_stages_and_what_is_there_is_left_alone(tmp_path: Path) -> None:
     place = Place(MINI, tmp_path)
-    wanted = PARTS["refinement"].wanted((0, 1))
+    wanted = PARTS["refinement"].wanted(MINI, (0, 1))
     bases, starts, runs = missing(place, wanted)
-    assert [len(bases), len(starts), len(runs)] == [1, 2, 2]
+    assert [len(bases), len(starts), len(runs)] == [1, 4, 4]
     made_runs.make(tmp_path, PARTS["refinement"], 1, better_autorefine)
     (place.tested(Run("autorefine", 0), CONDITIONS["dropped"]) / "scores.json").unlink()
     bases, starts, runs = missing(place, wanted)
-    assert [len(bases), len(starts), len(runs)] == [1, 1, 2]
+    assert [len(bases), len(starts), len(runs)] == [1, 2, 3]
     assert [condition.name for condition in runs[0].conditions] == ["dropped"]
+
+
+@pytest.mark.parametrize("name", ["ablation", "refinement"])
+def test_arms_that_differ_in_the_warm_start_alone_are_not_trained_without_one(
+    name: str, tmp_path: Path
+) -> None:
+    place = made_runs.make(tmp_path, PARTS[name], 2, better_autorefine, FULL)
+    controls = {"thoughts", "dropping"}
+    assert not controls & {run.arm for run in PARTS[name].wanted(FULL, (0, 1))}
+    assert controls & set(PARTS[name].arms)
+    write_part(PARTS[name], Results(place, (0, 1)), tmp_path / "part")
+    section = (tmp_path / "part" / "section.md").read_text()
+    assert not any(ARMS[arm].title in section for arm in controls)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +248,7 @@ def test_a_dry_run_lists_the_work_and_does_none(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "run autorefine, seed 0: train, test (as-trained, before, dropped)" in result.output
-    assert "3 pieces of work" in result.output
+    assert "5 pieces of work" in result.output
     assert not (tmp_path / "r").exists()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.curves import curve_with_band
 from experiments.reproduction.arms import ARMS, Condition, Run
 from experiments.reproduction.results import Curve, Results
+from experiments.reproduction.scales import Scale
 from experiments.reproduction.statistics import (
     Claim,
     Difference,
@@ -63,11 +64,10 @@ class Part:
     size: tuple[float, float] = (9.0, 4.2)
     """Of the picture, inches."""
 
-    def wanted(self, seeds: Sequence[int]) -> dict[Run, tuple[Condition, ...]]:
+    def wanted(self, scale: Scale, seeds: Sequence[int]) -> dict[Run, tuple[Condition, ...]]:
         """Its runs, seed by seed, so that an interrupted part has whole seeds."""
-        return {
-            Run(arm, seed): conditions for seed in seeds for arm, conditions in self.arms.items()
-        }
+        arms = [arm for arm in self.arms if scale.has(ARMS[arm])]
+        return {Run(arm, seed): self.arms[arm] for seed in seeds for arm in arms}
 
 
 @cache
