@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from refine_env.datasets.linking import OwnPassages
+from refine_env.datasets.corpora import load_corpus
+from refine_env.datasets.fields import Support
+from refine_env.datasets.linking import OwnPassages, TitleGroup
 from refine_env.datasets.questions import read_questions
-from refine_env.types import Question
+from refine_env.scoring import cover_match
+from refine_env.types import Document, Question
 from tests.adversarial import damaged_files, fuzz
 from tests.adversarial.damaged_files import MUSIQUE, PLAIN, STYLES, SUFFIXES, Input, drawn
 from tests.adversarial.file_growth import SHAPES, measured
@@ -145,6 +148,84 @@ def test_many_texts_of_one_title_take_no_time_each_for_all_others() -> None:
     own.add([("T", str(number % 30_000)) for number in range(60_000)])
     assert len(own.documents()) == 30_000
     assert own.documents()[-1].id == "T #30000"
+
+
+def test_questions_without_a_letter_of_their_sketch_are_not_compared_with_all_others(
+    tmp_path: Path,
+) -> None:
+    """Of Chinese, or of the letters a, n, t, h and e, all were: 18 s for 100 kB."""
+    texts = ["\u8c01\u5efa\u4e86\u5b83", "\u5b83\u5728\u54ea\u91cc", "the ten", "a hen", "Ten!"]
+    rows = [{"question": text, "answer": answer} for text in texts for answer in ("x", "the x")]
+    path = written(tmp_path, "test.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    assert [question.text for question in read(path)] == texts[:4]  # "Ten!" is "the ten"
+
+
+def _looked_through(documents: list[Document], support: Support) -> Document | None:
+    """What a pointer means, by looking at each document."""
+    bare = "".join(support.text.split())
+    for same in (
+        lambda text: text == support.text,
+        lambda text: "".join(text.split()) == bare,
+    ):
+        found = [document for document in documents if support.text and same(document.text)]
+        if found:
+            return found[0]
+    if len(documents) == 1:
+        return documents[0]
+    hinted = (d for d in documents if support.hint and cover_match(d.text, (support.hint,)))
+    return next(hinted, None)
+
+
+def test_a_pointer_into_many_texts_finds_what_looking_at_each_does() -> None:
+    dice = random.Random(5)
+    words = ["Orvik", "orvik,", "the", "a b", "ab", "b", "  ", "\n", "1986", "Mira.", "\u8c01"]
+
+    def text() -> str:
+        return " ".join(dice.choices(words, k=dice.randint(0, 4)))
+
+    outcomes = []
+    for _ in range(300):
+        documents = [Document(str(n), "T", text()) for n in range(dice.randint(0, 6))]
+        first = dice.randint(0, len(documents))
+        group = TitleGroup(documents[:first])
+        for there in (first, len(documents)):
+            support = Support("T", dice.choice(("", text())), dice.choice(("", text())))
+            found = group.find(support)
+            assert found == _looked_through(documents[:there], support)
+            outcomes.append(found is not None)
+            for document in documents[there:]:
+                group.add(document)
+    assert 100 < sum(outcomes) < 500
+
+
+def test_numbers_of_a_title_go_on_behind_titles_that_look_like_them() -> None:
+    own = OwnPassages()
+    own.add([("T #2", "x"), ("T #4", "x"), *(("T", str(number)) for number in range(4))])
+    own.add([("T #3", "y"), ("", "1"), ("untitled", "1"), ("", "2"), ("untitled", "2")])
+    ids = [(document.id, document.title, document.text) for document in own.documents()]
+    assert [name for name, title, _ in ids if title == "T"] == ["T", "T #3", "T #5", "T #6"]
+    assert ("T #3 #2", "T #3", "y") in ids
+    assert len({name for name, *_ in ids}) == len(ids) == 11
+
+
+def test_a_long_id_is_told_in_short(tmp_path: Path) -> None:
+    rows = [{"id": "i" * 10**5, "question": text, "answer": "x"} for text in "pq"]
+    path = written(tmp_path, "test.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    with pytest.raises(ValueError, match=r"test\.jsonl:2: the id 'iii") as caught:
+        read(path)
+    assert len(str(caught.value)) < 2000
+    passage = {"id": 1, **{f"k{number}": 1 for number in range(10**4)}}
+    with pytest.raises(ValueError, match="neither 'text' nor 'contents'") as caught:
+        load_corpus(written(tmp_path, "corpus.jsonl", passage))
+    assert len(str(caught.value)) < 2000
+
+
+def test_the_rest_of_a_cell_that_is_too_long_is_not_read_as_rows(tmp_path: Path) -> None:
+    """The reader went on within the cell: with `skip_invalid`, its lines were questions."""
+    cell = "x\n" * 70_000 + "who,me\n"
+    path = written(tmp_path, "test.csv", f'question,answer\nq,"{cell}"\n'.encode())
+    with pytest.raises(ValueError, match=r"test\.csv:\d+: a cell of more than 131,072 characters"):
+        read_questions("custom", "test", [path], None, True)
 
 
 BOUND = 4

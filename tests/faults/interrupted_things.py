@@ -40,6 +40,8 @@ class Thing:
     only what the reader has in mind, such as the settings of a run."""
     replaces: bool = True
     """Whether a newer version takes the place of an older one."""
+    made_void: bool = False
+    """Whether an older version is of no use to the reader of a newer one, and is not shown."""
     grows: bool = False
     """Whether some of the pieces are as good as can be had from a writer that was stopped."""
     prepare: Callable[[Path], None] = lambda root: None
@@ -299,6 +301,7 @@ PLAIN = (
         _write_store,
         _read_store,
         prepare=_prepare_store,
+        made_void=True,
         forks_warm=False,
     ),
     Thing("retrieval cache", _write_cache, _read_cache, replaces=False, grows=True),
