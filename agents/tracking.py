@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 _ABOUT = "run.json"
+_RESULTS = "experiments/results"
+"""Where the repository keeps what runs have found."""
 
 
 class CannotWrite(OSError):
@@ -192,21 +194,24 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def code_version() -> str | None:
-    """The commit of this code, `-dirty` with changes; None without git or outside a repository."""
-    here = Path(__file__).resolve()
-    commands = (
-        ["git", "ls-files", "--error-unmatch", here.name],  # not of a repository around it
-        ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"],
-    )
-    said = ""
-    for command in commands:
-        try:
-            said = subprocess.run(  # noqa: S603 (nothing of it comes from outside)
-                command, cwd=here.parent, capture_output=True, text=True, timeout=20, check=True
-            ).stdout
-        except (OSError, subprocess.SubprocessError):
-            return None
-    return said.strip() or None
+    """The commit of this code, `-dirty` with changes of it; None without git or outside a
+    repository. Results that are written again are no change of the code.
+    """
+    try:
+        _git("ls-files", "--error-unmatch", Path(__file__).name)  # not of a repository around it
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("diff", "--name-only", "HEAD", "--", ":/", f":(top,exclude){_RESULTS}")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*words: str) -> str:
+    """What git says of the repository of this file."""
+    here = Path(__file__).resolve().parent
+    return subprocess.run(  # noqa: S603 (nothing of it comes from outside)
+        ["git", *words], cwd=here, capture_output=True, text=True, timeout=20, check=True
+    ).stdout.strip()
 
 
 def _append(path: Path, line: bytes) -> None:

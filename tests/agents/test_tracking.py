@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agents import tracking
 from agents.rollout import Rollout
 from agents.tracking import (
     CannotWrite,
@@ -115,6 +116,24 @@ def test_the_version_of_the_code_is_its_commit() -> None:
     assert version is not None
     assert head.startswith(version.removesuffix("-dirty"))
     assert len(version) >= 12
+
+
+def test_changed_code_shows_in_the_version_and_changed_results_do_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module, result = tmp_path / "agents/tracking.py", tmp_path / "experiments/results/report.md"
+    for path in (module, result):
+        path.parent.mkdir(parents=True)
+        path.write_text("as committed\n")
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "all"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.setattr(tracking, "__file__", str(module))
+    clean = code_version()
+    result.write_text("written again\n")
+    assert code_version() == clean is not None
+    module.write_text("changed\n")
+    assert code_version() == f"{clean}-dirty"
 
 
 def test_without_git_there_is_no_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
