@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.adversarial.read_files import check_questions, reading
+from tests.adversarial.read_files import check_corpus, check_questions, reading
 
 _QUESTION = b'{"question": "Who?", "answer": "Mira"}'
 _SURROGATE = b'{"question": "Who?", "answer": "x", "x": "\\ud800"}'
@@ -284,7 +284,7 @@ SHAPES |= ONE_RECORD | MANY_RECORDS
 
 def measured(name: str, size: int, folder: Path, repeats: int = 1) -> float:
     """Seconds of processor time to read a file of that shape and size, the least of so many: once
-    up to its errors, once without those records.
+    up to its errors, once without those records, and as passages where that is possible.
     """
     suffix, make = SHAPES[name]
     path = folder / f"test{suffix}"
@@ -294,6 +294,8 @@ def measured(name: str, size: int, folder: Path, repeats: int = 1) -> float:
         started = time.process_time()
         reading(lambda: check_questions(path, skip=False), path)
         reading(lambda: check_questions(path, skip=True), path)
+        if suffix.startswith(".json"):
+            reading(lambda: check_corpus(path), path)
         times.append(time.process_time() - started)
     return min(times)
 

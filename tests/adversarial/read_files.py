@@ -23,7 +23,7 @@ def check_file(found: Input, folder: Path) -> str:
     skipped = reading(lambda: check_questions(path, skip=True), path)
     assert outcome == "refused" or skipped == "read"
     if ".json" in found.suffix:
-        reading(lambda: _check_corpus(path), path)
+        reading(lambda: check_corpus(path), path)
     return outcome
 
 
@@ -65,6 +65,6 @@ def check_questions(path: Path, skip: bool) -> None:
     found.passages.documents()
 
 
-def _check_corpus(path: Path) -> None:
+def check_corpus(path: Path) -> None:
     for document in load_corpus(path):
         assert document.id and isinstance(document.title + document.text, str)

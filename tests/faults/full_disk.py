@@ -139,7 +139,7 @@ class Shortage:
             return ""
         if name not in (REFUSED if self.lab.thing in COMMANDS else WRITE_ERRORS):
             return f"the writer raised {trace}"
-        if str(self.lab.root) not in message:
+        if str(self.lab.root) not in message and "are free on" not in message:  # asked in time
             return f"no file is named: {trace}"
         return "" if any(cause in message for cause in CAUSES) else f"no cause is named: {message}"
 
