@@ -53,6 +53,7 @@ def test_a_leak_of_a_small_object_a_step_is_seen() -> None:
     flatness = judge(series(leak=56))
     assert not flatness.memory_is_flat
     assert flatness.slope == pytest.approx(56)
+    assert judge(series(leak=5)).memory_is_flat  # half a megabyte of 100
 
 
 def test_steps_that_take_longer_and_longer_are_seen() -> None:
