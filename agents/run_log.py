@@ -132,6 +132,7 @@ class RunLog(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """After each step, before its checkpoint: so a resumed run has the lines of its past."""
+        state.log_history.clear()  # grows for ever, in memory and in checkpoints; nothing reads it
         if not logs or "reward" not in logs:  # the summary of the whole run
             return
         step, figures = state.global_step, in_our_names(logs)

@@ -64,6 +64,13 @@ def test_what_trl_logs_of_a_step_is_written_and_its_summary_is_not(
     }
 
 
+def test_the_trainers_own_log_does_not_grow(log: RunLog, arguments: TrainingArguments) -> None:
+    kept = state(4)
+    kept.log_history.append({"reward": 0.25})
+    log.on_log(arguments, kept, TrainerControl(), logs={"reward": 0.25})
+    assert kept.log_history == []
+
+
 def test_a_resumed_run_drops_what_it_runs_again_and_goes_on_counting_time(
     log: RunLog, arguments: TrainingArguments
 ) -> None:
