@@ -14,7 +14,7 @@ TEST_PROCESSES ?= 2
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo test test-all lint clean
+.PHONY: help demo test test-all supply lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: $(VENV)/.stamp-test lint ## Lint, types and the tests that take seconds
 
 test-all: $(VENV)/.stamp-all lint ## All of that and the slow tests, with Lucene and Ray as well
 	$(BIN)/python -m pytest
+
+supply: $(VENV)/.stamp-all ## Lowest and newest dependencies, wheel and sdist, audit, licences (an hour)
+	rm -rf build/supply
+	$(BIN)/python -m tests.supply all --folder build/supply
 
 lint: $(VENV)/.stamp-test ## Style and types
 	$(BIN)/ruff check

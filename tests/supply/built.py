@@ -43,7 +43,7 @@ TRAINING = (
     (
         "refine-env", "train", "--config", "demo", "output=runs/trained", "wandb=disabled",
         "held_out_questions=4", "grpo.steps=1", "grpo.questions_per_step=2",
-        "grpo.rollouts_per_question=2",
+        "grpo.rollouts_per_question=2", "grpo.micro_batch=4",
     ),
     ("refine-env", "reproduce", "main", "--seeds", "1", "--dry-run"),
     ("refine-env", "sweep", "learning-rate-kl"),

@@ -40,7 +40,7 @@ class Environment:
         constraints = self.folder / "constraints.txt"
         lines = [f"{name}=={version}\n" for name, version in pinned.items()]
         constraints.write_text("".join(lines), encoding="utf-8")
-        to = ["--python", str(self.python), "install", "--no-compile", "--progress-bar", "off"]
+        to = ["--python", str(self.python), "install", "--progress-bar", "off"]
         code = run([*PIP, *to, "-c", str(constraints), *wanted], self.folder, log)
         if code:
             end = log.read_text(encoding="utf-8").strip()[-1500:]

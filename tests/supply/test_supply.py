@@ -191,10 +191,10 @@ REPORT = """<testsuites><testsuite>
 </testsuite></testsuites>"""
 
 
-def test_only_a_package_that_is_not_installed_excuses_a_failure(tmp_path: Path):
+def test_only_a_module_that_is_lacking_on_purpose_excuses_a_failure(tmp_path: Path):
     report = tmp_path / "tests.xml"
     report.write_text(REPORT, encoding="utf-8")
-    found = versions.count(report, {"NumPy": "2.0"})
+    found = versions.count(report, {"torch"})
     assert list(found["counts"].values()) == [1, 1, 1, 2]
     assert found["failed"] == ["t::broken", "t::wrong"]
 
