@@ -105,10 +105,10 @@ def draw(readings: Sequence[Reading], flatness: Flatness, path: Path, step: str)
         label = f"{least / _MB:.1f} MB"
         memory.plot(ends, [least / _MB] * 2, color="black", lw=2)
         memory.annotate(
-            *(label, (sum(ends) / 2, least / _MB)),
+            *(label, (ends[1], least / _MB)),
             xytext=(0, -12),
             textcoords="offset points",
-            ha="center",
+            ha="right",
             fontsize="small",
         )
     top = max(reading.resident for reading in readings) / _MB
