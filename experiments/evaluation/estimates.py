@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from agents.context import Context
 from experiments.evaluation.work import Cell, Key
+from refine_env.datasets.catalog import DATASETS
 from refine_env.metrics import Estimate
 from refine_env.types import Question
 
@@ -95,13 +96,19 @@ def places_of_groups(datasets: Sequence[str], hops: Sequence[int | None]) -> dic
     """Group -> places of its questions, by two columns with a value for each question: `all`,
     `single-hop`, `multi-hop`, every dataset, every hop count above one (`2-hop`).
 
-    A question whose hops are not known is in no group of hops.
+    A question whose hops are not known is in no group of hops, but that those of MuSiQue and 2Wiki
+    are multi-hop, as the paper counts them, whatever their files tell.
     """
     known = [count or 0 for count in hops]
+    several = {name for name, info in DATASETS.items() if info.multi_hop}
     return {
         "all": list(range(len(hops))),
         "single-hop": _where(known, 1),
-        "multi-hop": [place for place, count in enumerate(known) if count > 1],
+        "multi-hop": [
+            place
+            for place, (dataset, count) in enumerate(zip(datasets, known, strict=True))
+            if count > 1 or (not count and dataset in several)
+        ],
         **{dataset: _where(datasets, dataset) for dataset in dict.fromkeys(datasets)},
         **{_hop_group(count): _where(known, count) for count in sorted(set(known)) if count > 1},
     }

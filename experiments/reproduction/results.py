@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agents.tracking import read_metrics
+from experiments.evaluation.estimates import places_of_groups
 from experiments.inputs import InputError
 from experiments.reproduction.arms import ARMS, AS_TRAINED, BEFORE, Condition, Run
 from experiments.reproduction.runs import SETTINGS, Place
@@ -24,9 +25,6 @@ from experiments.reproduction.statistics import (
     mean_of,
 )
 from experiments.reproduction.testing import SCORES
-
-SINGLE_HOP = ("nq", "triviaqa", "popqa")
-"""Datasets whose questions take one search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +74,8 @@ class Results:
             asked = ids
             values = columns.get(metric, [None] * len(ids))
             rows.append([np.nan if value is None else float(value) for value in values])
-        mask = _group_mask(self.columns(Run(arm, self.seeds[0]), condition), group)
-        return np.array(rows)[:, mask]
+        places = places_of_groups(columns["dataset"], columns["hops"])[group]
+        return np.array(rows)[:, places]
 
     def mean(
         self, arm: str, metric: str, group: str = "all", condition: Condition = AS_TRAINED
@@ -117,11 +115,12 @@ class Results:
     def groups(self, arm: str) -> list[str]:
         """`all`, single-hop and multi-hop, then each hop count or dataset."""
         columns = self.columns(Run(arm, self.seeds[0]), AS_TRAINED)
+        groups = places_of_groups(columns["dataset"], columns["hops"])
         datasets = list(dict.fromkeys(columns["dataset"]))
+        kinds = ["all", "single-hop", "multi-hop"]
         if len(datasets) > 1:
-            return ["all", "single-hop", "multi-hop", *datasets]
-        hops = sorted({hop for hop in columns["hops"] if hop is not None})
-        return ["all", "single-hop", "multi-hop", *(f"{hop}-hop" for hop in hops if hop > 1)]
+            return [*kinds, *datasets]
+        return [*kinds, *(name for name in groups if name not in (*kinds, *datasets))]
 
     def curve(self, arm: str, figure: str) -> Curve | None:
         """A figure of `metrics.jsonl`; None where no run tells it."""
@@ -171,20 +170,3 @@ def _settings(place: Place, run: Run) -> Mapping[str, Any]:
 def _read_columns(path: Path, written: int) -> Mapping[str, list[Any]]:
     columns: Mapping[str, list[Any]] = json.loads(path.read_text(encoding="utf-8"))
     return columns
-
-
-def _group_mask(columns: Mapping[str, list[Any]], group: str) -> Any:
-    several = len(set(columns["dataset"])) > 1
-    if several:
-        single = np.array([name in SINGLE_HOP for name in columns["dataset"]])
-    else:
-        single = np.array([hop == 1 for hop in columns["hops"]])
-    if group == "all":
-        return np.ones(len(single), bool)
-    if group == "single-hop":
-        return single
-    if group == "multi-hop":
-        return ~single
-    if several:
-        return np.array([name == group for name in columns["dataset"]])
-    return np.array([f"{hop}-hop" == group for hop in columns["hops"]])

@@ -21,12 +21,14 @@ class DatasetInfo:
     """The name as its authors write it."""
     hops: int | None = None
     """Hops of every question; None where they differ or are not known."""
+    multi_hop: bool = False
+    """Whether every question has several hops, though files may not say how many."""
 
 
 DATASETS: dict[str, DatasetInfo] = {
     "hotpotqa": DatasetInfo("HotpotQA", hops=2),
-    "2wikimultihopqa": DatasetInfo("2WikiMultihopQA"),
-    "musique": DatasetInfo("MuSiQue"),
+    "2wikimultihopqa": DatasetInfo("2WikiMultihopQA", multi_hop=True),
+    "musique": DatasetInfo("MuSiQue", multi_hop=True),
     "bamboogle": DatasetInfo("Bamboogle", hops=2),
     "nq": DatasetInfo("Natural Questions", hops=1),
     "triviaqa": DatasetInfo("TriviaQA", hops=1),

@@ -97,6 +97,12 @@ def test_groups_of_columns_are_all_that_there_are():
     }
 
 
+def test_questions_of_a_multi_hop_dataset_are_multi_hop_whatever_their_file_tells():
+    groups = places_of_groups(["musique", "own", "2wikimultihopqa"], [None, None, 1])
+    assert groups["multi-hop"] == [0]
+    assert groups["single-hop"] == [2]
+
+
 def test_the_mean_of_datasets_counts_each_dataset_alike():
     asked = {"a": [question(0)], "b": [question(n, "musique", 2) for n in range(3)]}
     rows = rows_of({"a": [[1.0]], "b": [[0.0, 0.0, 0.0]]}, asked)
