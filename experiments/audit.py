@@ -20,6 +20,7 @@ from refine_env.datasets.catalog import DEFAULT_MIXTURE, MINIWIKI, MIXED, SPLITS
 from refine_env.datasets.folders import find_folder
 from refine_env.datasets.mixing import common_splits
 from refine_env.datasets.opening import OpenDataset
+from refine_env.files import write_whole
 from refine_env.retrieval import Retriever, RetrieverError, make_retriever
 
 
@@ -164,4 +165,4 @@ def write(
     data = {"config": asdict(config), "splits": splits}
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(data, indent=1, default=str, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")

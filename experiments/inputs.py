@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refine_env.files import DISK_ERRORS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,11 +24,17 @@ class InputError(Exception):
 
 @contextmanager
 def message_alone() -> Iterator[None]:
-    """Exit with 2, and the message alone, where the user asked for something wrongly."""
+    """Exit with 2, and the message alone, where the user asked for something wrongly, or the
+    disk takes no more."""
     try:
         yield
     except InputError as error:
         print(f"refine-env: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS or error.filename is None:
+            raise
+        print(f"refine-env: {error}. Make room, or name another place", file=sys.stderr)
         sys.exit(2)
 
 

@@ -27,6 +27,7 @@ from refine_env.datasets.answerability import RANKS, answer_rank, is_closed
 from refine_env.datasets.catalog import MINIWIKI, MIXED, SPLITS
 from refine_env.datasets.folders import find_folder
 from refine_env.datasets.opening import OpenDataset
+from refine_env.files import write_whole
 from refine_env.metrics import Estimate, bootstrap_mean
 from refine_env.registration import ENVIRONMENTS
 from refine_env.retrieval import Retriever, RetrieverError, make_retriever
@@ -88,9 +89,9 @@ def run(config: RecallConfig, console: Console | None = None) -> list[Recall]:
     _print(rows, console)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     data = {"config": asdict(config), "rows": [asdict(row) for row in rows]}
-    config.output.write_text(json.dumps(data, indent=1, default=str) + "\n", encoding="utf-8")
+    write_whole(config.output, json.dumps(data, indent=1, default=str) + "\n")
     markdown = config.output.with_suffix(".md")
-    markdown.write_text(to_markdown(rows), encoding="utf-8")
+    write_whole(markdown, to_markdown(rows))
     console.print(f"Written to {config.output} and {markdown}", soft_wrap=True)
     return rows
 

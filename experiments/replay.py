@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.inputs import InputError, input_errors
+from refine_env.files import write_whole
 from refine_env.metrics import Estimate, aggregate, episode_metrics
 from refine_env.replay import Answer, invented_blocks, load_recordings
 from refine_env.serialization import EPISODE_FILES, save_episodes
@@ -95,7 +96,7 @@ def _write(config: ReplayConfig, replayed: Replayed) -> None:
     settings: dict[str, Any] = {"agent": f"recorded: {config.file.name}"} | asdict(config)
     data = {"config": settings, "replay": asdict(replayed)}
     text = json.dumps(data, indent=1, default=str, ensure_ascii=False)
-    (config.output / RESULTS).write_text(text + "\n", encoding="utf-8")
+    write_whole(config.output / RESULTS, text + "\n")
 
 
 def _report(config: ReplayConfig, replayed: Replayed, console: Console) -> None:

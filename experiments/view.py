@@ -16,6 +16,7 @@ from rich.console import Console
 from experiments.inputs import InputError, extra, input_errors
 from experiments.viewer.encode import Count, Encoder, Run, count_words
 from experiments.viewer.page import build_page
+from refine_env.files import write_whole
 from refine_env.rewards import get as get_reward
 from refine_env.serialization import find_episodes, load_entries
 
@@ -55,7 +56,7 @@ def run(config: ViewConfig, console: Console | None = None) -> Path:
             raise InputError(f"{config.runs[0]} holds no finished episode yet")
         page = build_page(data)
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page, encoding="utf-8")
+        write_whole(output, page)
     episodes = sum(column["count"] for column in data["runs"])
     size, seconds = len(page.encode()) / 1e6, time.perf_counter() - started
     plural = "" if episodes == 1 else "s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,6 +17,32 @@ except ImportError:  # not on Windows; there, what killed processes left stays
     fcntl = None  # type: ignore[assignment]
 
 
+DISK_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO".split()
+    if hasattr(errno, name)
+)
+"""What a disk says that takes no more; a network has other numbers."""
+
+
+@contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Name what is written in an `OSError` of the disk that names no file.
+
+    Opening a file names it; a write beyond the end of the disk does not, and NumPy tells no more
+    than how much of an array it could not write. Errors of a network stay as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        bare = error.errno is None and type(error) is OSError
+        if error.filename is not None or not (bare or error.errno in DISK_ERRORS):
+            raise
+        number = errno.ENOSPC if error.errno is None else error.errno
+        reason = error.strerror or f"{error}; is the disk full?"
+        raise OSError(number, reason, str(place)) from error
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which is at `path` when the block has ended and all is on the disk.
@@ -24,7 +51,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with naming(path), part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -45,10 +72,12 @@ def append_whole(file: IO[bytes], line: bytes) -> None:
     Raises `OSError` where only a part of it could be written, on a full disk: that part does not
     stay.
     """
-    written = file.write(line)
+    with naming(Path(file.name)):
+        written = file.write(line)
     if written != len(line):
         file.truncate(os.fstat(file.fileno()).st_size - written)
-        raise OSError(f"{file.name}: only {written} of {len(line)} bytes could be written")
+        reason = f"only {written} of {len(line)} bytes could be written; is the disk full?"
+        raise OSError(errno.ENOSPC, reason, file.name)
 
 
 @contextmanager
@@ -62,9 +91,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        yield part
-        sync_folder(part)
-        replace_folder(part, path)
+        with naming(path):
+            yield part
+            sync_folder(part)
+            replace_folder(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from refine_env.datasets.sources import Source
-from refine_env.datasets.write_errors import DISK_ERRORS, naming
+from refine_env.files import DISK_ERRORS, naming
 
 logger = logging.getLogger(__name__)
 

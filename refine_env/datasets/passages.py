@@ -21,8 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from refine_env.datasets.write_errors import naming
-from refine_env.files import replace_folder, scratch_folder
+from refine_env.files import naming, replace_folder, scratch_folder
 from refine_env.types import Document
 
 logger = logging.getLogger(__name__)

@@ -24,8 +24,7 @@ from typing import Any
 from refine_env.datasets import passages
 from refine_env.datasets.corpora import Corpus
 from refine_env.datasets.passages import PassageStore, build_store, checksum, open_store
-from refine_env.datasets.write_errors import naming
-from refine_env.files import scratch_folder
+from refine_env.files import naming, scratch_folder
 from refine_env.retrieval.manifests import FORMAT, MANIFEST, check_index_contents, read_manifest
 
 PASSAGES = "passages"

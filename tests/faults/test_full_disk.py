@@ -20,7 +20,7 @@ from refine_env.datasets import download, miniwiki
 from refine_env.datasets.download import DownloadError, HubFile, fetch
 from refine_env.datasets.miniwiki import streaming
 from refine_env.datasets.passages import build_store
-from refine_env.datasets.write_errors import naming
+from refine_env.files import naming
 from refine_env.retrieval import storage
 from refine_env.retrieval.bm25 import BM25Retriever
 from refine_env.types import Document

@@ -10,7 +10,7 @@ from typing import IO
 import msgspec
 
 from refine_env.datasets.miniwiki.world import SPLITS, Part, parts
-from refine_env.datasets.write_errors import naming
+from refine_env.files import naming
 from refine_env.types import Document, Question
 
 CORPUS = "corpus"

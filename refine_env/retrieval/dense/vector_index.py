@@ -140,15 +140,13 @@ def build_vectors(
     _train(index, source, options)
     if options.kind == kinds.IVF_RABITQ:
         refine, codes = _open_codes(source, folder)
-    done = 0
     for block in blocks(source):
         index.add(block)
         if refine is not None and codes is not None:
-            codes[done : done + len(block)] = refine.sa_encode(block)
-        done += len(block)
+            codes.write(refine.sa_encode(block).tobytes())
         advance(len(block))
     if codes is not None:
-        codes.flush()
+        codes.close()
     library.write_index(index, str(folder / INDEX_FILE))
 
 
@@ -178,6 +176,9 @@ def _open_codes(source: VectorSource, folder: Path) -> tuple[Any, Any]:
     refine = library.IndexScalarQuantizer(source.dimension, kind, library.METRIC_INNER_PRODUCT)
     refine.train(sample(source, _SAMPLE_SQ8))
     library.write_index(refine, str(folder / REFINE_FILE))
+    # Written, not mapped: a write through a map ends the process where the disk is full.
+    codes = (folder / CODES_FILE).open("wb")
     shape = (source.count, source.dimension)
-    codes = np.lib.format.open_memmap(folder / CODES_FILE, "w+", np.uint8, shape)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(codes, header)
     return refine, codes
