@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -179,26 +179,21 @@ def imitate(
     seed: int,
     worlds: Sequence[int],
     hops: Sequence[int] | None = None,
+    depths: Sequence[int] = (),
     learning_rate: float = 2e-3,
     micro_batch: int | None = None,
     quiet: bool = False,
 ) -> None:
     """Teach a model what scripted policies, each of a protocol with habits, do on every question of
     the worlds of these seeds, in place. With the same habits and seed they do the same in every
-    protocol. `quiet` prints no losses.
+    protocol. `depths` are the documents of a search, of each world in turn; without any it is as
+    the environment has it. `quiet` prints no losses.
     """
     codec, features = Codec(tokenizer), []
     for protocol, habits in demonstrations:
-        for world_seed in worlds:
-            for split in SPLITS:
-                config = EnvConfig(
-                    dataset="miniwiki",
-                    split=split,
-                    world_seed=world_seed,
-                    protocol=protocol,
-                    hops=hops,
-                )
-                features += scripted_features(build(config), codec, seed, habits)
+        for config in imitated_worlds(worlds, hops, depths):
+            components = build(replace(config, protocol=protocol))
+            features += scripted_features(components, codec, seed, habits)
     settings = SFTSettings(
         steps=steps,
         learning_rate=learning_rate,
@@ -208,6 +203,16 @@ def imitate(
     )
     with tempfile.TemporaryDirectory() as folder:
         train_sft(model, tokenizer, features, settings, folder, quiet=quiet)
+
+
+def imitated_worlds(
+    worlds: Sequence[int], hops: Sequence[int] | None, depths: Sequence[int] = ()
+) -> Iterator[EnvConfig]:
+    """Every split of the worlds of these seeds, each world with its depth."""
+    for number, world_seed in enumerate(worlds):
+        for split in SPLITS:
+            config = EnvConfig(dataset="miniwiki", split=split, world_seed=world_seed, hops=hops)
+            yield replace(config, top_k=depths[number % len(depths)]) if depths else config
 
 
 def make(output_dir: Path, *, seed: int, worlds: int, copy_steps: int, episode_steps: int) -> None:

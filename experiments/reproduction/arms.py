@@ -24,11 +24,13 @@ class Demonstrator:
     """Where the protocol has no refine block: write the same notes as a thought."""
     drops_documents: bool = False
     """See turns without the documents that were refined before, too."""
+    depths: tuple[int, ...] = ()
+    """Documents of a search, of each of its worlds in turn; none: as in training."""
 
     @property
     def is_habit(self) -> bool:
         """Whether it differs from that of another arm in what is imitated alone."""
-        return self.notes_as_thoughts or self.drops_documents
+        return self.notes_as_thoughts or self.drops_documents or bool(self.depths)
 
     @property
     def name(self) -> str:
@@ -40,6 +42,8 @@ class Demonstrator:
             parts.append("thoughts")
         if self.drops_documents:
             parts.append("dropped")
+        if self.depths:
+            parts.append("depths")
         return "-".join(parts)
 
 
@@ -115,6 +119,17 @@ _ARMS = (
     *(
         Arm(name=f"k_{k}", title=f"trained with k = {k}", env_options={"top_k": k})
         for k in (1, 5, 7)
+    ),
+    Arm(
+        name="depths",
+        title="AutoRefine, warm start with 1 to 7",
+        demonstrator=Demonstrator(depths=(1, 3, 5, 7)),
+    ),
+    Arm(
+        name="search_r1_depths",
+        title="Search-R1, warm start with 1 to 7",
+        demonstrator=Demonstrator("search_r1", depths=(1, 3, 5, 7)),
+        reward="search_r1",
     ),
     Arm(name="noise_2", title="AutoRefine, trained with noise", env_options={"noise": 2.0}),
     Arm(

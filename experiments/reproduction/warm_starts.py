@@ -106,6 +106,7 @@ def make_imitator(imitator: Imitator, settings: WarmStart, root: Path) -> None:
         seed=imitator.seed,
         worlds=settings.worlds,
         hops=HOPS,
+        depths=imitator.demonstrator.depths,
         learning_rate=settings.episode_rate,
         micro_batch=settings.micro_batch,
         quiet=True,

@@ -8,7 +8,7 @@ import pytest
 from agents import tiny
 from agents.rollout import Codec
 from agents.sft import IGNORED_LABEL
-from agents.warm_start import Habits, copying_features, scripted_features
+from agents.warm_start import Habits, copying_features, imitated_worlds, scripted_features
 from experiments.reproduction.scales import MINI
 from refine_env.config import EnvConfig, build
 from refine_env.protocols import load_protocol
@@ -98,6 +98,12 @@ def test_turns_after_refined_documents_are_shown_without_them_too() -> None:
         assert labels[start:] == ids[start:]
         assert set(labels[:start]) == {IGNORED_LABEL}
         assert any(ids[place : place + len(empty)] == [*empty] for place in range(start))
+
+
+def test_worlds_have_the_depths_in_turn() -> None:
+    worlds = list(imitated_worlds((1, 2, 3), (1,), (1, 5)))
+    assert [(c.world_seed, c.top_k) for c in worlds if c.split == "dev"] == [(1, 1), (2, 5), (3, 1)]
+    assert {c.top_k for c in imitated_worlds((1, 2), None)} == {EnvConfig().top_k}
 
 
 def test_another_seed_draws_other_episodes() -> None:

@@ -25,6 +25,8 @@ TESTED = ("autorefine", "research", "search_r1")
 TRAINED = {1: "k_1", 3: "autorefine", 5: "k_5", 7: "k_7"}
 """Documents in training -> arm."""
 USUAL = 3
+DEEP = {"autorefine": "depths", "search_r1": "search_r1_depths"}
+"""Arm -> the same from a warm start that has seen one to seven documents."""
 
 
 def _at(k: int) -> Condition:
@@ -33,14 +35,15 @@ def _at(k: int) -> Condition:
 
 def find(results: Results) -> Findings:
     """Exact match at every depth."""
-    tested = {arm: [results.mean(arm, "em", "all", _at(k)) for k in DEPTHS] for arm in TESTED}
+    arms = [arm for arm in (*TESTED, *DEEP.values()) if results.has(arm)]
+    tested = {arm: [results.mean(arm, "em", "all", _at(k)) for k in DEPTHS] for arm in arms}
     trained = {k: results.mean(arm, "em") for k, arm in TRAINED.items()}
     published = paper()["depth"]
     tables = (
         Table(
             "Exact match, trained with k = 3 and tested with",
             ("arm", *(f"k = {k}" for k in DEPTHS)),
-            tuple((title(arm), *tested[arm]) for arm in TESTED),
+            tuple((title(arm), *tested[arm]) for arm in arms),
         ),
         Table(
             "AutoRefine trained and tested with the same k",
@@ -67,13 +70,19 @@ def find(results: Results) -> Findings:
 def _claims(results: Results) -> tuple[Claim, ...]:
     rows = paper()["depth"]["rows"]
     ours = rows["autorefine"]
+    pairs = [("", ("autorefine", "search_r1"))]
+    if all(map(results.has, DEEP.values())):
+        pairs.append(
+            (", both from warm starts with 1 to 7", (DEEP["autorefine"], DEEP["search_r1"]))
+        )
     ahead = [
         difference_claim(
-            f"AutoRefine is ahead of Search-R1 at k = {k}",
+            f"AutoRefine is ahead of Search-R1 at k = {k}{whose}",
             "retrieval depth",
             f"{a:.3f} against {b:.3f}",
-            results.difference("autorefine", "search_r1", "em", "all", _at(k)),
+            results.difference(*arms, "em", "all", _at(k)),
         )
+        for whose, arms in pairs
         for k, a, b in zip((1, 3, 5, 7), ours, rows["search_r1"], strict=True)
     ]
     return (
@@ -97,8 +106,10 @@ def draw(findings: Findings, figure: Figure) -> None:
     """Exact match over k: tested with other depths, and trained with them."""
     left, right = figure.subplots(1, 2, sharey=True)
     drawn = findings.drawn
-    for arm in TESTED:
-        points(left, drawn["k"], drawn["tested"][arm], title(arm), COLOURS[arm])
+    for arm, means in drawn["tested"].items():
+        usual = arm in TESTED
+        colour = COLOURS[arm if usual else next(a for a in DEEP if DEEP[a] == arm)]
+        points(left, drawn["k"], means, title(arm), colour, "o-" if usual else "s--")
     left.set(xlabel="documents of a search, test (trained with 3)", ylabel="exact match, test")
     left.legend(fontsize="small")
     means = list(drawn["trained"].values())
@@ -113,9 +124,12 @@ PART = Part(
     name="depth",
     title="Retrieval depth",
     about="How many documents should a search return? Policies trained with three are tested with "
-    "one to seven; others are trained with one, five and seven.",
+    "one to seven; others are trained with one, five and seven, or begin with a warm start that "
+    "has seen all of them.",
     arms={
-        **dict.fromkeys(TESTED, (AS_TRAINED, *(DEPTHS[k] for k in DEPTHS if k != USUAL))),
+        **dict.fromkeys(
+            (*TESTED, *DEEP.values()), (AS_TRAINED, *(DEPTHS[k] for k in DEPTHS if k != USUAL))
+        ),
         **dict.fromkeys((arm for k, arm in TRAINED.items() if k != USUAL), (AS_TRAINED,)),
     },
     find=find,
