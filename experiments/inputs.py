@@ -8,8 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_env.files import DISK_ERRORS
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -32,6 +30,8 @@ def message_alone() -> Iterator[None]:
         print(f"refine-env: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
+        from refine_env.files import DISK_ERRORS
+
         if error.errno not in DISK_ERRORS or error.filename is None:
             raise
         print(f"refine-env: {error}. Make room, or name another place", file=sys.stderr)
