@@ -140,7 +140,7 @@ MINI = Scale(
     ),
     turn_tokens=40,
 )
-"""A policy of 0.17 M parameters on MiniWiki, level `tiny`, with questions of up to three hops."""
+"""A policy of 0.16 M parameters on MiniWiki, level `tiny`, with questions of up to three hops."""
 
 _SEVEN = ("NQ", "TriviaQA", "PopQA", "HotpotQA", "2WikiMultihopQA", "MuSiQue", "Bamboogle")
 

@@ -87,7 +87,10 @@ def find(results: Results) -> Findings:
         note="Dropped: a block of documents is empty from the turn after it was refined.",
     )
     arms = [arm for arm in (ARM, HAS_SEEN) if results.has(arm)]
-    dropped = tuple(_dropped(results, arm, groups) for arm in arms)
+    dropped = (
+        *(_dropped(results, arm, groups) for arm in arms),
+        _what_is_lost(results, arms),
+    )
     curves = {metric: results.curve(ARM, f"held_out/{metric}") for metric, _, _ in KEPT}
     drawn = {"curves": curves, "lengths": lengths}
     return Findings((success, tokens, *dropped), _claims(results, lengths["after"]), drawn)
@@ -110,6 +113,23 @@ def _dropped(results: Results, arm: str, groups: Sequence[str]) -> Table:
         if arm == ARM
         else "Its warm start imitates a quarter more rows, in as many steps: "
         "turns after refined documents once more, without them. Training is the same.",
+    )
+
+
+def _what_is_lost(results: Results, arms: Sequence[str]) -> Table:
+    """Where an episode without documents fails."""
+    metrics = ("refine_success", "searches", "closed", "em")
+    return Table(
+        "Multi-hop questions, with documents and with documents dropped",
+        ("", "refine success", "searches", "answered", "exact match"),
+        tuple(
+            (
+                f"{title(arm)}, {when}",
+                *(results.mean(arm, metric, "multi-hop", condition) for metric in metrics),
+            )
+            for arm in arms
+            for when, condition in (("documents stay", AS_TRAINED), ("dropped", DROPPED))
+        ),
     )
 
 
