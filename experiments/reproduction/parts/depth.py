@@ -111,7 +111,7 @@ def draw(findings: Findings, figure: Figure) -> None:
         colour = COLOURS[arm if usual else next(a for a in DEEP if DEEP[a] == arm)]
         points(left, drawn["k"], means, title(arm), colour, "o-" if usual else "s--")
     left.set(xlabel="documents of a search, test (trained with 3)", ylabel="exact match, test")
-    left.legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=3, fontsize="small")
     means = list(drawn["trained"].values())
     points(right, list(drawn["trained"]), means, title("autorefine"), COLOURS["autorefine"])
     right.set(xlabel="documents of a search, training and test")
@@ -134,4 +134,5 @@ PART = Part(
     },
     find=find,
     draw=draw,
+    size=(9.0, 4.6),
 )
