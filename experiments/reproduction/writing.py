@@ -18,7 +18,7 @@ from experiments.reproduction.warm_starts import Base
 from refine_env.files import write_whole
 
 DATA, SECTION, NOTES, PICTURE = "data.json", "section.md", "notes.md", "figure"
-_CLAIMS = ("claim", "where", "paper", "here", "verdict")
+_CLAIMS = ("claim", "verdict", "here", "paper", "where")
 
 
 def write_part(part: Part, results: Results, folder: Path) -> Findings:
@@ -104,7 +104,7 @@ def _section(part: Part, findings: Findings, facts: Mapping[str, Any], folder: P
 
 def _claims_table(claims: Sequence[Claim]) -> str:
     rows = [
-        (claim.text, claim.source, claim.paper or "–", claim.ours, f"**{claim.verdict}**")
+        (claim.text, f"**{claim.verdict}**", claim.ours, claim.paper or "–", claim.source)
         for claim in claims
     ]
     return markdown_table(_CLAIMS, rows, text_columns=5)
@@ -149,7 +149,7 @@ def write_report(folder: Path, title: str) -> list[str]:
     told = [json.loads((folder / name / DATA).read_text(encoding="utf-8")) for name in there]
     rows = [
         (f"[{data['title']}](#{data['title'].lower().replace(' ', '-')})", claim["text"],
-         claim["paper"] or "–", claim["ours"], f"**{claim['verdict']}**")
+         f"**{claim['verdict']}**", claim["ours"], claim["paper"] or "–")
         for data in told
         for claim in data["claims"]
     ]  # fmt: skip
@@ -159,7 +159,7 @@ def write_report(folder: Path, title: str) -> list[str]:
             f"# {title}",
             introduction.read_text(encoding="utf-8").strip() if introduction.is_file() else "",
             "## Claims",
-            markdown_table(("part", *_CLAIMS[:1], *_CLAIMS[2:]), rows, text_columns=5),
+            markdown_table(("part", *_CLAIMS[:4]), rows, text_columns=5),
             "## How to read this",
             HOW_TO_READ,
             *(_within(folder / name / SECTION, name) for name in there),
