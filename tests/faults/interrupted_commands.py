@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,8 @@ def _write_recall(root: Path, version: int, done: Done) -> None:
 def _write_questions(root: Path, version: int, done: Done) -> None:
     layout = ("verl", "trl")[version]
     where = ("--env", "miniwiki", "--split", "dev", "--output", root / "questions.parquet")
-    (root / "questions.parquet").unlink(missing_ok=True)
+    with suppress(OSError):  # on a read-only disk, where none is there
+        (root / "questions.parquet").unlink(missing_ok=True)
     command("export", "questions", *where, "--to", layout)
 
 
