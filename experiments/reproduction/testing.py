@@ -52,16 +52,16 @@ class PolicyTest:
         codec = Codec(load_tokenizer(policy))
         sets = [self._held_out(test) for test in self.scale.tested_on(self.condition)]
         play = self._player(policy, codec, sets[0])
-        episodes: list[Episode] = []
-        rows: list[dict[str, Any]] = []
-        for held_out in sets:
-            found = play(held_out)
-            episodes += found
-            rows += [measure(held_out, codec, self.condition, episode) for episode in found]
+        played = [(held_out, play(held_out)) for held_out in sets]
         if is_main():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / EPISODES).unlink(missing_ok=True)
-            save_episodes(folder / EPISODES, episodes)
+            save_episodes(folder / EPISODES, [one for _, episodes in played for one in episodes])
+            rows = [
+                measure(held_out, codec, self.condition, episode)
+                for held_out, episodes in played
+                for episode in episodes
+            ]
             write_whole(folder / SCORES, json.dumps(_columns(rows)) + "\n")
 
     def _held_out(self, test: QuestionSet) -> HeldOut:
