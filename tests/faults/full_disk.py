@@ -14,7 +14,6 @@ with "File too large".
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -24,14 +23,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from tests.faults.interrupted_commands import COMMANDS
 from tests.faults.interrupted_disk import PAGE, Disk, Room, own_mounts
-from tests.faults.interrupted_process import Ended, Stop, check_forkable
-from tests.faults.interrupted_runs import hub
+from tests.faults.interrupted_process import Ended, Stop
 from tests.faults.interrupted_things import Thing
-from tests.faults.interrupted_writing import THINGS, WRITE_ERRORS, Lab, judge
+from tests.faults.interrupted_writing import (
+    THINGS,
+    WRITE_ERRORS,
+    Lab,
+    chosen,
+    harness_parser,
+    judge,
+)
 
 EVERYTHING = (*THINGS, *COMMANDS)
 ENDS = ("finished", "clear error", "unclear")
@@ -202,29 +205,18 @@ def mountable() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--folder", type=Path, required=True, help="a new one")
-    parser.add_argument("--things", nargs="*", help="parts of names; all without")
+    parser = harness_parser(__doc__)
     parser.add_argument("--count", type=int, default=12, help="sizes at random, besides a search")
     parser.add_argument("--limit", action="store_true", help="a limit on the size of files instead")
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    tqdm.monitor_interval = 0  # no thread of it: this process is forked
-    arguments.folder.mkdir(parents=True)
     why_not = "asked for" if arguments.limit else mountable()
     print(f"limit on the size of files: {why_not}" if why_not else "tmpfs in its own name space")
     tallies = []
-    with hub():
-        for number, thing in enumerate(EVERYTHING):
-            if arguments.things and not any(part in thing.name for part in arguments.things):
-                continue
-            base = arguments.folder.resolve() / str(number)
-            count = arguments.count
-            tallies.append(examine(thing, base, arguments.seed, count, bool(why_not)))
-            check_forkable()
-            print(table(tallies[-1:]).splitlines()[-1], dict(tallies[-1].kinds), flush=True)
-            for line in tallies[-1].wrong:
-                print(line, flush=True)
+    for thing, base in chosen(EVERYTHING, arguments):
+        tallies.append(examine(thing, base, arguments.seed, arguments.count, bool(why_not)))
+        print(table(tallies[-1:]).splitlines()[-1], dict(tallies[-1].kinds), flush=True)
+        for line in tallies[-1].wrong:
+            print(line, flush=True)
     print(table(tallies))
     report = json.dumps({tally.name: tally.plain() for tally in tallies}, indent=1)
     (arguments.folder / "report.json").write_text(report + "\n")

@@ -201,28 +201,39 @@ def table(tallies: Sequence[Tally]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def harness_parser(description: str) -> argparse.ArgumentParser:
+    """The options of every harness that goes through things."""
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="a new one")
     parser.add_argument("--things", nargs="*", help="parts of names; all without")
-    parser.add_argument("--count", type=int, default=20, help="of each kind at random")
-    parser.add_argument("--quick", action="store_true", help="a few of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    return parser
+
+
+def chosen(things: Sequence[Thing], arguments: argparse.Namespace) -> Iterator[tuple[Thing, Path]]:
+    """The things that were asked for, each with a place in the folder, while a hub is there."""
     tqdm.monitor_interval = 0  # no thread of it: this process is forked
     arguments.folder.mkdir(parents=True)
-    count = None if arguments.quick else arguments.count
-    tallies = []
     with hub():
-        for number, thing in enumerate(THINGS):
+        for number, thing in enumerate(things):
             if arguments.things and not any(part in thing.name for part in arguments.things):
                 continue
-            base = arguments.folder.resolve() / str(number)
-            tallies.append(examine(thing, base, arguments.seed, count))
+            yield thing, arguments.folder.resolve() / str(number)
             check_forkable()
-            print(table(tallies[-1:]).splitlines()[-1], dict(tallies[-1].stops), flush=True)
-            for line in tallies[-1].wrong:
-                print(line, flush=True)
+
+
+def main() -> None:
+    parser = harness_parser(__doc__)
+    parser.add_argument("--count", type=int, default=20, help="of each kind at random")
+    parser.add_argument("--quick", action="store_true", help="a few of each kind")
+    arguments = parser.parse_args()
+    count = None if arguments.quick else arguments.count
+    tallies = []
+    for thing, base in chosen(THINGS, arguments):
+        tallies.append(examine(thing, base, arguments.seed, count))
+        print(table(tallies[-1:]).splitlines()[-1], dict(tallies[-1].stops), flush=True)
+        for line in tallies[-1].wrong:
+            print(line, flush=True)
     print(table(tallies))
     report = {t.name: {"stops": t.stops, "outcomes": t.outcomes, "wrong": t.wrong} for t in tallies}
     (arguments.folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
